@@ -1,0 +1,172 @@
+"""MDPs ready-made: the paper's, Garnet random ones, grid worlds, Gymnasium's toy text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import gymnasium
+import jax.numpy as jnp
+import numpy as np
+
+from omd.tabular.mdp import MDP
+from omd.tabular.successors import Successors
+from omd.types import InputError
+
+
+def paper_mdp() -> MDP:
+    """The 2-state, 2-action MDP of figure 3 (top left), γ = 0.9, uniform start."""
+    transition = [[[0.7, 0.3], [0.99, 0.01]], [[0.2, 0.8], [0.99, 0.01]]]
+    return MDP(np.asarray(transition), np.asarray([[-0.45, -0.1], [0.5, 0.5]]), np.asarray(0.9))
+
+
+def garnet(
+    seed: int,
+    states: int,
+    actions: int,
+    branching: int,
+    *,
+    discount: float = 0.95,
+    sparse: bool = False,
+) -> MDP:
+    """A Garnet random MDP: `branching` distinct successors of every state-action pair.
+
+    Successors are drawn uniformly, their probabilities are the spacings of branching − 1 uniform
+    points, rewards are uniform in [0, 1), the start is uniform. One seed gives one MDP, dense or
+    sparse alike. Raises `InputError` where branching lies outside 1..states.
+    """
+    if min(states, actions) < 1 or not 1 <= branching <= states:
+        raise InputError(
+            f"garnet needs states, actions >= 1 and branching between 1 and the number of states, "
+            f"but got states={states}, actions={actions}, branching={branching}; lower branching."
+        )
+    rng = np.random.default_rng(seed)
+    rows = states * actions
+    index = _distinct(rng, rows, states, branching)
+    cuts = np.sort(rng.random((rows, branching - 1)), axis=-1)
+    probability = np.diff(cuts, axis=-1, prepend=0.0, append=1.0)
+    reward = rng.random((states, actions))
+    shape = (states, actions, branching)
+    successors = Successors(
+        jnp.asarray(index.reshape(shape), jnp.int32), _rounded(probability.reshape(shape))
+    )
+    return MDP(successors if sparse else successors.todense(), reward, np.asarray(discount))
+
+
+def grid_world(
+    rows: int,
+    columns: int,
+    *,
+    goals: Iterable[tuple[int, int]] | None = None,
+    walls: Iterable[tuple[int, int]] = (),
+    slip: float = 0.0,
+    step_reward: float = 0.0,
+    goal_reward: float = 1.0,
+    discount: float = 0.95,
+    sparse: bool = False,
+) -> MDP:
+    """A grid of rows × columns cells (state = row · columns + column) with up, right, down, left.
+
+    A move succeeds with probability 1 − slip and goes to either side with slip / 2; walls and the
+    border keep the walker in place. Entering a goal (by default the last cell) earns
+    `goal_reward`, any other step `step_reward`; goals absorb with reward 0. The start is uniform
+    over the open cells that are no goals. Walls are states that nothing reaches. Raises
+    `InputError` for a cell outside the grid, slip outside [0, 1] or no open cell to start from.
+    """
+    cells = rows * columns
+    goal = _cells("goals", [(rows - 1, columns - 1)] if goals is None else goals, rows, columns)
+    wall = _cells("walls", walls, rows, columns)
+    if not 0 <= slip <= 1:
+        raise InputError(f"slip must lie in [0, 1], but is {slip}; it is a probability.")
+    start = ~(goal | wall)
+    if not start.any():
+        raise InputError(
+            f"a grid of {rows} x {columns} has no cell left to start from; "
+            "remove some goals or walls."
+        )
+    row, column = np.divmod(np.arange(cells), columns)
+    moves = np.array([(-1, 0), (0, 1), (1, 0), (0, -1)])
+    target_row = np.clip(row[:, None] + moves[:, 0], 0, rows - 1)
+    target_column = np.clip(column[:, None] + moves[:, 1], 0, columns - 1)
+    target = target_row * columns + target_column
+    stay = np.arange(cells)[:, None]
+    target = np.where(wall[target] | (goal | wall)[:, None], stay, target)
+
+    index = np.stack([target, np.roll(target, 1, axis=1), np.roll(target, -1, axis=1)], axis=-1)
+    probability = np.broadcast_to([1 - slip, slip / 2, slip / 2], index.shape)
+    earned = np.where(goal[index], goal_reward, step_reward)
+    reward = np.where((goal | wall)[:, None], 0.0, (probability * earned).sum(axis=-1))
+    successors = Successors(jnp.asarray(index, jnp.int32), _rounded(probability))
+    return MDP(
+        successors if sparse else successors.todense(),
+        reward,
+        np.asarray(discount),
+        start / start.sum(),
+    )
+
+
+def from_gymnasium(id: str, *, discount: float = 0.99, sparse: bool = False, **kwargs: Any) -> MDP:
+    """The MDP behind a Gymnasium toy-text environment (FrozenLake, CliffWalking, Taxi).
+
+    Reads the table that the environment carries; `kwargs` go to `gymnasium.make`. A transition
+    that terminates an episode leads to one extra state, the last, which absorbs with reward 0, so
+    there is one state more than Gymnasium has. Time limits are left out. Raises `InputError` for
+    an environment without a table.
+    """
+    environment = gymnasium.make(id, **kwargs)
+    try:
+        table = getattr(environment.unwrapped, "P", None)
+        start = getattr(environment.unwrapped, "initial_state_distrib", None)
+    finally:
+        environment.close()
+    if table is None or start is None:
+        raise InputError(
+            f"{id} carries no transition table; use FrozenLake, CliffWalking or Taxi."
+        )
+    states, actions = len(table), len(table[0])
+    width = max(len(outcomes) for row in table.values() for outcomes in row.values())
+    index = np.full((states + 1, actions, width), states)
+    probability = np.zeros(index.shape)
+    reward = np.zeros((states + 1, actions))
+    probability[states, :, 0] = 1.0
+    for s, row in table.items():
+        for a, outcomes in row.items():
+            for k, (weight, successor, earned, terminated) in enumerate(outcomes):
+                index[s, a, k] = states if terminated else successor
+                probability[s, a, k] = weight
+                reward[s, a] += weight * earned
+    successors = Successors(jnp.asarray(index, jnp.int32), _rounded(probability))
+    return MDP(
+        successors if sparse else successors.todense(),
+        reward,
+        np.asarray(discount),
+        np.append(start, 0.0),
+    )
+
+
+def _rounded(probability: np.ndarray) -> Any:
+    return jnp.asarray(probability, jnp.result_type(float))
+
+
+def _distinct(rng: np.random.Generator, rows: int, states: int, branching: int) -> np.ndarray:
+    """`branching` distinct numbers below `states` in each of `rows` rows, uniformly, sorted."""
+    index = np.sort(rng.integers(states, size=(rows, branching)), axis=-1)
+    while branching**2 <= states:
+        again = np.flatnonzero((np.diff(index, axis=-1) == 0).any(axis=-1))
+        if not again.size:
+            return index
+        index[again] = np.sort(rng.integers(states, size=(again.size, branching)), axis=-1)
+    order = rng.random((rows, states)).argpartition(branching - 1, axis=-1)[:, :branching]
+    return np.sort(order, axis=-1)
+
+
+def _cells(name: str, cells: Iterable[tuple[int, int]], rows: int, columns: int) -> np.ndarray:
+    mask = np.zeros((rows, columns), bool)
+    for row, column in cells:
+        if not (0 <= row < rows and 0 <= column < columns):
+            raise InputError(
+                f"{name} has the cell {(row, column)} outside the grid of {rows} x {columns}; "
+                "count rows and columns from 0."
+            )
+        mask[row, column] = True
+    return mask.ravel()
