@@ -1,0 +1,27 @@
+"""Implicit differentiation: gradients of a solver's answer without going through its steps.
+
+See the README beside this file for which equation of the paper each module serves.
+"""
+
+from omd.implicit.direct import Dense, PseudoInverse
+from omd.implicit.iterative import CG, GMRES, NormalCG
+from omd.implicit.methods import AbstractMethod, Identity, Neumann, Nystrom
+from omd.implicit.report import Report, Status
+from omd.implicit.root import from_fixed_point, hypergradient, root
+
+__all__ = [
+    "CG",
+    "GMRES",
+    "AbstractMethod",
+    "Dense",
+    "Identity",
+    "Neumann",
+    "NormalCG",
+    "Nystrom",
+    "PseudoInverse",
+    "Report",
+    "Status",
+    "from_fixed_point",
+    "hypergradient",
+    "root",
+]

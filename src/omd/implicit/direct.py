@@ -1,0 +1,78 @@
+"""Solvers that form the matrix (∂h/∂w)ᵀ [n, n], by n products: small w only, and as a reference."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import lineax as lx
+from jaxtyping import ArrayLike, PyTree
+
+from omd.implicit import check as door
+from omd.implicit.methods import AbstractMethod
+from omd.implicit.report import Report, Status, judge, relative
+from omd.implicit.trees import Vjp, dense_matrix
+
+
+class Dense(AbstractMethod):
+    """LU factorisation of (∂h/∂w)ᵀ + damping · I. `rtol` defaults to √eps of the dtype."""
+
+    damping: ArrayLike = 0.0
+    rtol: ArrayLike | None = None
+
+    def __check_init__(self) -> None:
+        door.number("damping", self.damping)
+        _check_rtol("rtol", self.rtol)
+
+    def solve(self, vjp: Vjp, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+        matrix, right, unravel = dense_matrix(vjp, g)
+        damping = jnp.asarray(self.damping, matrix.dtype)
+        damped = matrix + damping * jnp.eye(len(matrix), dtype=matrix.dtype)
+        operator = lx.MatrixLinearOperator(damped)
+        u = lx.linear_solve(operator, right, lx.LU(), throw=False).value
+        r = matrix @ u - right
+        report = judge(
+            relative(r, right),
+            relative(r + damping * u, right),
+            0,
+            _tolerance(self.rtol, right.dtype),
+            Status.SINGULAR,
+        )
+        return unravel(u), report
+
+
+class PseudoInverse(AbstractMethod):
+    """The least-squares solution of minimum norm, by singular values (appendix E).
+
+    Singular values below rcond · (the largest) count as zero; rcond defaults to 2 · eps · n.
+    The status is about (∂h/∂w)ᵀ u being the projection of g, which is all that can be asked;
+    `residual` says how much of g lies outside the range.
+    """
+
+    rcond: ArrayLike | None = None
+
+    def __check_init__(self) -> None:
+        _check_rtol("rcond", self.rcond)
+
+    def solve(self, vjp: Vjp, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+        matrix, right, unravel = dense_matrix(vjp, g)
+        operator = lx.MatrixLinearOperator(matrix)
+        u = lx.linear_solve(operator, right, lx.SVD(self.rcond), throw=False).value
+        r = matrix @ u - right
+        normal = jnp.linalg.norm(matrix.T @ r) / _at_least_tiny(
+            jnp.linalg.norm(matrix) * jnp.linalg.norm(right)
+        )
+        tolerance = _tolerance(self.rcond, right.dtype)
+        return unravel(u), judge(relative(r, right), normal, 0, tolerance, Status.SINGULAR)
+
+
+def _check_rtol(name: str, value: ArrayLike | None) -> None:
+    if value is not None:
+        door.number(name, value, below=1.0)
+
+
+def _tolerance(value: ArrayLike | None, dtype) -> ArrayLike:
+    smallest = jnp.sqrt(jnp.finfo(dtype).eps)
+    return smallest if value is None else jnp.maximum(value, smallest)
+
+
+def _at_least_tiny(x):
+    return jnp.maximum(x, jnp.finfo(x.dtype).tiny)

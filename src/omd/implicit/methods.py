@@ -1,0 +1,101 @@
+"""Ways to solve (∂h/∂w)ᵀ u = g, eq. (7): the interface, and those that settle for less.
+
+All see the Jacobian through the product v -> (∂h/∂w)ᵀ v only. Values are frozen pytrees:
+numeric settings may be arrays (and be vmapped over), counts are static.
+"""
+
+from __future__ import annotations
+
+import abc
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import ArrayLike, PyTree
+
+from omd.implicit import check as door
+from omd.implicit.report import Report, of_approximation
+from omd.implicit.trees import Vjp, axpy, scale, subtract
+
+
+class AbstractMethod(eqx.Module):
+    """A way to solve (∂h/∂w)ᵀ u = g. Subclasses are final."""
+
+    @abc.abstractmethod
+    def solve(self, vjp: Vjp, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+        """u, a pytree like g, and what is known of it.
+
+        `vjp` maps v to (∂h/∂w)ᵀ v; g is ∂J/∂w. Methods with a tolerance always compute their
+        residual (one more product, dropped by the compiler where the report is not used);
+        approximations do so where `check`.
+        """
+
+
+class Identity(AbstractMethod):
+    """u = g: the inverse Jacobian replaced by the identity matrix, section 6 and eq. (13)."""
+
+    def solve(self, vjp: Vjp, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+        return g, of_approximation(vjp, g, g, 0, check)
+
+
+class Neumann(AbstractMethod):
+    """u = step · Σ_{j < terms} (I − step · (∂h/∂w)ᵀ)^j g, by terms − 1 products.
+
+    Converges as terms grow where I − step · ∂h/∂w is a contraction. One term at step = 1 is
+    `Identity`.
+    """
+
+    terms: int = eqx.field(static=True, default=10)
+    step: ArrayLike = 1.0
+
+    def __check_init__(self) -> None:
+        door.count("terms", self.terms)
+        door.number("step", self.step, positive=True)
+
+    def solve(self, vjp: Vjp, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+        def add_term(_, u):
+            return axpy(self.step, subtract(g, vjp(u)), u)
+
+        u = jax.lax.fori_loop(0, self.terms - 1, add_term, scale(self.step, g))
+        return u, of_approximation(vjp, u, g, self.terms, check)
+
+
+class Nystrom(AbstractMethod):
+    """u = (Â + damping · I)⁻¹ g with Â a randomised Nyström approximation, for symmetric Jacobians.
+
+    Â = AΩ (ΩᵀAΩ)⁺ (AΩ)ᵀ with `rank` random orthonormal columns Ω [n, rank]: `rank` products and
+    rank · n numbers. The inverse comes from Woodbury's identity, written in the eigenbasis of Â.
+    Meant for positive semi-definite Jacobians; directions outside the sketch get g / damping.
+    """
+
+    rank: int = eqx.field(static=True, default=10)
+    damping: ArrayLike = 1e-2
+    seed: ArrayLike = 0
+
+    def __check_init__(self) -> None:
+        door.count("rank", self.rank)
+        door.number("damping", self.damping, positive=True)
+
+    def solve(self, vjp: Vjp, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+        flat, unravel = ravel_pytree(g)
+        rank = min(self.rank, flat.size)
+        sketch = jax.random.normal(jax.random.key(self.seed), (flat.size, rank), flat.dtype)
+        omega, _ = jnp.linalg.qr(sketch)
+        image = jax.vmap(lambda v: ravel_pytree(vjp(unravel(v)))[0], 1, 1)(omega)
+        q, r = jnp.linalg.qr(image)
+        core = r @ _symmetric_pseudo_inverse(omega.T @ image) @ r.T
+        values, vectors = jnp.linalg.eigh((core + core.T) / 2)
+        basis = q @ vectors
+        inside = basis.T @ flat
+        damping = jnp.asarray(self.damping, flat.dtype)
+        outside = flat - basis @ inside if rank < flat.size else jnp.zeros_like(flat)
+        u = unravel(outside / damping + basis @ (inside / (values + damping)))
+        return u, of_approximation(vjp, u, g, rank, check, damping)
+
+
+def _symmetric_pseudo_inverse(matrix):
+    values, vectors = jnp.linalg.eigh((matrix + matrix.T) / 2)
+    cutoff = jnp.max(jnp.abs(values)) * len(values) * jnp.finfo(values.dtype).eps
+    kept = jnp.abs(values) > cutoff
+    return (vectors * jnp.where(kept, 1 / jnp.where(kept, values, 1), 0)) @ vectors.T

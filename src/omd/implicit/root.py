@@ -1,0 +1,169 @@
+"""The implicit function φ(θ) = w* with h(w*, θ, *aux) = 0 and its gradient, eq. (7), appendix A."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from omd.implicit import check as door
+from omd.implicit.iterative import GMRES
+from omd.implicit.methods import AbstractMethod
+from omd.implicit.report import Report
+from omd.implicit.trees import Vjp, as_arrays, floats, is_float, scale, subtract
+
+Constraint = Callable[..., PyTree]
+"""(w, θ, *aux) -> pytree like w, zero at the solution."""
+Solver = Callable[..., Any]
+"""(w0, θ, *aux) -> w, or (w, extra) where `has_aux`."""
+
+_CONSTRAINT_HINT = (
+    "the constraint h(w, theta, *aux) must give one number for each number in w, such as "
+    "w - T(w, theta) for a fixed point or the gradient in w for an inner minimum"
+)
+
+
+def root(
+    constraint: Constraint,
+    solver: Solver,
+    w0: PyTree,
+    theta: PyTree,
+    *aux: Any,
+    hypergradient: AbstractMethod | None = None,
+    has_aux: bool = False,
+    on_report: Callable[[Report], None] | None = None,
+) -> Any:
+    """w* = solver(w0, θ, *aux), with the implicit function theorem as its reverse-mode derivative.
+
+    Differentiable in θ, in aux and in arrays that `constraint` closes over; leaves that are not
+    floating point (integers, random keys, functions) have no gradient. The gradient in w0 is
+    exactly zero, and so is that of `extra`, which is returned as is where `has_aux`. The solver
+    is a black box, never differentiated. Works under jit and vmap.
+
+    `hypergradient` says how to solve (∂h/∂w)ᵀ u = g; the default is `GMRES()`, which asks nothing
+    of the Jacobian but to be non-singular. `on_report` is called with the solve's `Report` at
+    each backward pass (through `jax.debug.callback`); without it a solve that failed goes unseen
+    here, and the explicit form `hypergradient` is the one to use where that matters.
+
+    Raises ValueError where the constraint's output or the solver's is not like w0.
+    """
+    method = _method(GMRES() if hypergradient is None else hypergradient)
+    w0, theta = as_arrays((w0, theta))
+    door.has_floats("w0", w0)
+    # hoists the arrays that the constraint closes over, so that they get their gradient too
+    closed = eqx.filter_closure_convert(constraint, w0, theta, *aux)
+    door.matches("the constraint's output", closed.out_struct, w0, _CONSTRAINT_HINT)
+    dynamic, static = eqx.partition((w0, method), eqx.is_array)
+    w0, method = eqx.combine(jax.lax.stop_gradient(dynamic), static)
+    return _root((closed, theta, aux), w0, solver, method, has_aux, on_report)
+
+
+@eqx.filter_custom_vjp
+def _root(differentiable, w0, solver, method, has_aux, on_report):
+    _, theta, aux = differentiable
+    out = solver(w0, theta, *aux)
+    if has_aux and not (isinstance(out, tuple) and len(out) == 2):
+        raise ValueError(
+            f"with has_aux=True the solver must return a pair (w, extra), not {type(out).__name__}."
+        )
+    door.matches("the solver's answer", out[0] if has_aux else out, w0)
+    return out
+
+
+@_root.def_fwd
+def _forward(perturbed, differentiable, w0, solver, method, has_aux, on_report):
+    del perturbed
+    # itself, not the solver: second derivatives then see the theorem again, not the iterations
+    out = _root(differentiable, w0, solver, method, has_aux, on_report)
+    return out, out[0] if has_aux else out
+
+
+@_root.def_bwd
+def _backward(w, cotangent, perturbed, differentiable, w0, solver, method, has_aux, on_report):
+    g = cotangent[0] if has_aux else cotangent
+    g = jax.tree.map(
+        lambda wi, gi: jnp.zeros_like(wi) if gi is None else gi,
+        floats(w),
+        g,
+        is_leaf=lambda leaf: leaf is None,
+    )
+    closed, theta, aux = differentiable
+    u, report = method.solve(_vjp_in_w(closed, w, theta, aux), g)
+    if on_report is not None:
+        jax.debug.callback(on_report, report)
+    wanted, rest = eqx.partition(differentiable, perturbed)
+
+    def h(wanted):
+        closed, theta, aux = eqx.combine(wanted, rest)
+        return floats(closed(w, theta, *aux))
+
+    _, vjp = jax.vjp(h, wanted)
+    return vjp(scale(-1, u))[0]
+
+
+def hypergradient(
+    outer_loss: Callable[..., Array],
+    constraint: Constraint,
+    w_star: PyTree,
+    theta: PyTree,
+    *aux: Any,
+    method: AbstractMethod | None = None,
+    check: bool = False,
+) -> tuple[PyTree, Report]:
+    """(dJ/dθ, report) for J(θ) = outer_loss(w*(θ), θ, *aux), eq. (5) and (7), at a given w*.
+
+    The total derivative: ∂J/∂θ − u · ∂h/∂θ with (∂h/∂w)ᵀ u = ∂J/∂w. A pytree like θ, `None` for
+    leaves that are not floating point. That h(w*) = 0 is taken on trust. `method` defaults to
+    `GMRES()`; `check` makes approximations measure their residual too (one more product).
+
+    Raises ValueError where the constraint's output is not like w_star or the loss is no scalar.
+    """
+    method = _method(GMRES() if method is None else method)
+    w_star, theta = as_arrays((w_star, theta))
+    door.has_floats("w_star", w_star)
+    door.has_floats("theta", theta)
+    w_diff, w_rest = eqx.partition(w_star, is_float)
+    theta_diff, theta_rest = eqx.partition(theta, is_float)
+
+    def loss(w_diff, theta_diff):
+        return outer_loss(eqx.combine(w_diff, w_rest), eqx.combine(theta_diff, theta_rest), *aux)
+
+    g, direct = jax.grad(loss, argnums=(0, 1))(w_diff, theta_diff)
+    u, report = method.solve(_vjp_in_w(constraint, w_star, theta, aux), g, check=check)
+    _, vjp = jax.vjp(
+        lambda t: floats(constraint(w_star, eqx.combine(t, theta_rest), *aux)), theta_diff
+    )
+    (implicit,) = vjp(u)
+    return subtract(direct, implicit), report
+
+
+def from_fixed_point(operator: Callable[..., PyTree]) -> Constraint:
+    """The constraint h = w − T(w, θ, *aux) of a fixed point w = T(w, θ, *aux)."""
+
+    def constraint(w, theta, *aux):
+        image = operator(w, theta, *aux)
+        door.matches("the operator's output T(w, theta)", image, w)
+        return subtract(floats(w), floats(image))
+
+    return constraint
+
+
+def _vjp_in_w(constraint: Constraint, w: PyTree, theta: PyTree, aux: tuple) -> Vjp:
+    """v -> (∂h/∂w)ᵀ v at w. Compiled, it costs nothing where it is never called."""
+    diff, rest = eqx.partition(w, is_float)
+    h, vjp = jax.vjp(lambda d: floats(constraint(eqx.combine(d, rest), theta, *aux)), diff)
+    door.matches("the constraint's output", h, w, _CONSTRAINT_HINT)
+    return lambda v: vjp(v)[0]
+
+
+def _method(value: Any) -> AbstractMethod:
+    if not isinstance(value, AbstractMethod):
+        raise ValueError(
+            f"the hypergradient must be a method such as implicit.CG(damping=1e-3), not {value!r} "
+            "(a name is turned into one by implicit.get; Unrolled has its own hypergradient)."
+        )
+    return value

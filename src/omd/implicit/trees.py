@@ -1,0 +1,66 @@
+"""Arithmetic on pytrees of floating-point arrays, and which leaves take part in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, ArrayLike, Float, PyTree
+
+Vjp = Callable[[PyTree], PyTree]
+"""v -> (∂h/∂w)ᵀ v, on pytrees like the floating-point leaves of w."""
+
+
+def is_float(leaf: Any) -> bool:
+    """True for floating-point arrays and for `jax.ShapeDtypeStruct`s of them."""
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
+def floats(tree: PyTree) -> PyTree:
+    """The same tree with `None` for every leaf that is not floating point."""
+    return eqx.filter(tree, is_float)
+
+
+def as_arrays(tree: PyTree) -> PyTree:
+    """Python floats and NumPy arrays become JAX arrays; anything else is left alone."""
+    return jax.tree.map(
+        lambda x: jnp.asarray(x) if isinstance(x, float) or eqx.is_array(x) else x, tree
+    )
+
+
+def scale(factor: ArrayLike, x: PyTree) -> PyTree:
+    """factor · x, each leaf keeping its dtype."""
+    return jax.tree.map(lambda xi: jnp.asarray(factor, xi.dtype) * xi, x)
+
+
+def axpy(factor: ArrayLike, x: PyTree, y: PyTree) -> PyTree:
+    """factor · x + y, each leaf keeping the dtype of x's."""
+    return jax.tree.map(lambda xi, yi: jnp.asarray(factor, xi.dtype) * xi + yi, x, y)
+
+
+def subtract(x: PyTree, y: PyTree) -> PyTree:
+    """x − y."""
+    return jax.tree.map(jnp.subtract, x, y)
+
+
+def norm(x: PyTree) -> Float[Array, ""]:
+    """Euclidean norm over all leaves, safe where the squares would under- or overflow."""
+    leaves = [jnp.abs(leaf) for leaf in jax.tree.leaves(x) if leaf.size]
+    if not leaves:
+        return jnp.zeros(())
+    largest = jnp.stack([jnp.max(leaf) for leaf in leaves]).max()
+    unit = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    return unit * jnp.sqrt(sum(jnp.sum((leaf / unit) ** 2) for leaf in leaves))
+
+
+def dense_matrix(vjp: Vjp, g: PyTree) -> tuple[Float[Array, "n n"], Float[Array, n], Callable]:
+    """((∂h/∂w)ᵀ as a matrix [n, n], g as a vector [n], vector -> pytree), by n products."""
+    flat, unravel = ravel_pytree(g)
+    rows = jax.vmap(lambda e: ravel_pytree(vjp(unravel(e)))[0])(
+        jnp.eye(flat.size, dtype=flat.dtype)
+    )
+    return rows.T, flat, unravel
