@@ -70,10 +70,10 @@ def matches(
         )
         if want != have:
             raise ValueError(
-                f"{what} does not match w at {_at(path) or 'its only leaf'}: w has {want} there, "
-                f"{what} gave {have}; {hint}."
+                f"{what} does not match w at {_at(path) or 'its only leaf'}: expected {want}, "
+                f"got {have}; {hint}."
             )
-    want_structure, got_structure = (jax.tree.structure(floats(x)) for x in (w, got))
+    want_structure, got_structure = (str(jax.tree.structure(floats(x))) for x in (w, got))
     if want_structure != got_structure:
         raise ValueError(
             f"{what} has the arrays of w in other containers: w is {want_structure}, {what} gave "

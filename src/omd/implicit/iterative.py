@@ -13,6 +13,7 @@ from jaxtyping import ArrayLike, PyTree
 from omd.implicit import check as door
 from omd.implicit.methods import AbstractMethod
 from omd.implicit.report import Report, Status, judge, relative, residuals
+from omd.implicit.theorem import constant, implicit_function
 from omd.implicit.trees import Vjp, axpy, norm, scale, subtract
 
 # lineax tests for breakdown and for convergence of u in absolute terms: its CG gives up with NaN
@@ -98,7 +99,8 @@ class GMRES(AbstractMethod):
             max_steps=self.max_restarts + 1,
             restart=self.restart,
         )
-        u, steps = _scaled_solve(lambda v: axpy(self.damping, v, vjp(v)), g, solver)
+        adjoint = GMRES(0.0, self.rtol, self.restart, self.max_restarts)
+        u, steps = _scaled_solve(lambda v: axpy(self.damping, v, vjp(v)), g, solver, adjoint)
         failure = _failure(steps - 1, self.max_restarts)
         return u, judge(*residuals(vjp, u, g, self.damping), steps - 1, self.rtol, failure)
 
@@ -120,17 +122,35 @@ def _aim(rtol: ArrayLike) -> Any:
 
 def _conjugate_gradient(operator: Vjp, right: PyTree, rtol: ArrayLike, max_steps: int):
     solver = lx.CG(rtol=0.0, atol=_aim(rtol), norm=norm, max_steps=max_steps)
-    return _scaled_solve(operator, right, solver, lx.positive_semidefinite_tag)
+    adjoint = CG(rtol=rtol, max_steps=max_steps)
+    return _scaled_solve(operator, right, solver, adjoint, lx.positive_semidefinite_tag)
 
 
 def _scaled_solve(
-    operator: Vjp, right: PyTree, solver: lx.AbstractLinearSolver, tags: object = ()
+    operator: Vjp,
+    right: PyTree,
+    solver: lx.AbstractLinearSolver,
+    adjoint: AbstractMethod,
+    tags: object = (),
 ) -> tuple[PyTree, Any]:
-    """(u, steps) with operator(u) ≈ right; the right-hand side is brought to length one first."""
-    length = norm(right)
+    """(u, steps) with operator(u) ≈ right; the right-hand side is brought to length one first.
+
+    Second derivatives: u is itself an implicit function of the equation operator(u) = right, with
+    `adjoint` to solve the transposed one. (lineax' own derivative raises from compiled code.)
+    """
+    closed = eqx.filter_closure_convert(operator, right)
+    fixed_operator, fixed_right = constant((closed, right))
+    length = norm(fixed_right)
     length = jnp.where(length > 0, length, 1)
     linear = lx.FunctionLinearOperator(
-        lambda v: scale(_SCALE, operator(v)), jax.eval_shape(lambda: right), tags
+        lambda v: scale(_SCALE, fixed_operator(v)), jax.eval_shape(lambda: right), tags
     )
-    solution = lx.linear_solve(linear, scale(1 / length, right), solver, throw=False)
-    return scale(_SCALE * length, solution.value), solution.stats["num_steps"]
+    solution = lx.linear_solve(linear, scale(1 / length, fixed_right), solver, throw=False)
+    u = scale(_SCALE * length, solution.value)
+    equation = (_equation, (closed, right), ())
+    return implicit_function(equation, constant(u), adjoint), solution.stats["num_steps"]
+
+
+def _equation(u: PyTree, system: tuple[Vjp, PyTree]) -> PyTree:
+    operator, right = system
+    return subtract(operator(u), right)

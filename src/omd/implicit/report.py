@@ -37,7 +37,7 @@ _SENTENCES = {
     "singular or nearly so, and no exact solution exists in this precision.",
     Status.NON_FINITE: "The answer or its residual is not finite.",
     Status.NOT_CHECKED: "An approximation whose residual was not computed (check=True does).",
-    Status.MEASURED: "An approximation: its residual was computed, but no tolerance is asked of it.",
+    Status.MEASURED: "An approximation: its residual was computed, but held against no tolerance.",
 }
 
 

@@ -14,17 +14,13 @@ from omd.implicit import check as door
 from omd.implicit.iterative import GMRES
 from omd.implicit.methods import AbstractMethod
 from omd.implicit.report import Report
-from omd.implicit.trees import Vjp, as_arrays, floats, is_float, scale, subtract
+from omd.implicit.theorem import CONSTRAINT_HINT, constant, implicit_function, vjp_in_w
+from omd.implicit.trees import as_arrays, floats, is_float, subtract
 
 Constraint = Callable[..., PyTree]
 """(w, θ, *aux) -> pytree like w, zero at the solution."""
 Solver = Callable[..., Any]
 """(w0, θ, *aux) -> w, or (w, extra) where `has_aux`."""
-
-_CONSTRAINT_HINT = (
-    "the constraint h(w, theta, *aux) must give one number for each number in w, such as "
-    "w - T(w, theta) for a fixed point or the gradient in w for an inner minimum"
-)
 
 
 def root(
@@ -55,54 +51,17 @@ def root(
     w0, theta = as_arrays((w0, theta))
     door.has_floats("w0", w0)
     # hoists the arrays that the constraint closes over, so that they get their gradient too
-    closed = eqx.filter_closure_convert(constraint, w0, theta, *aux)
-    door.matches("the constraint's output", closed.out_struct, w0, _CONSTRAINT_HINT)
-    dynamic, static = eqx.partition((w0, method), eqx.is_array)
-    w0, method = eqx.combine(jax.lax.stop_gradient(dynamic), static)
-    return _root((closed, theta, aux), w0, solver, method, has_aux, on_report)
-
-
-@eqx.filter_custom_vjp
-def _root(differentiable, w0, solver, method, has_aux, on_report):
-    _, theta, aux = differentiable
-    out = solver(w0, theta, *aux)
+    closed: Any = eqx.filter_closure_convert(constraint, w0, theta, *aux)
+    door.matches("the constraint's output", closed.out_struct, w0, CONSTRAINT_HINT)
+    out = constant(solver(*constant((w0, theta, *aux))))
     if has_aux and not (isinstance(out, tuple) and len(out) == 2):
         raise ValueError(
             f"with has_aux=True the solver must return a pair (w, extra), not {type(out).__name__}."
         )
-    door.matches("the solver's answer", out[0] if has_aux else out, w0)
-    return out
-
-
-@_root.def_fwd
-def _forward(perturbed, differentiable, w0, solver, method, has_aux, on_report):
-    del perturbed
-    # itself, not the solver: second derivatives then see the theorem again, not the iterations
-    out = _root(differentiable, w0, solver, method, has_aux, on_report)
-    return out, out[0] if has_aux else out
-
-
-@_root.def_bwd
-def _backward(w, cotangent, perturbed, differentiable, w0, solver, method, has_aux, on_report):
-    g = cotangent[0] if has_aux else cotangent
-    g = jax.tree.map(
-        lambda wi, gi: jnp.zeros_like(wi) if gi is None else gi,
-        floats(w),
-        g,
-        is_leaf=lambda leaf: leaf is None,
-    )
-    closed, theta, aux = differentiable
-    u, report = method.solve(_vjp_in_w(closed, w, theta, aux), g)
-    if on_report is not None:
-        jax.debug.callback(on_report, report)
-    wanted, rest = eqx.partition(differentiable, perturbed)
-
-    def h(wanted):
-        closed, theta, aux = eqx.combine(wanted, rest)
-        return floats(closed(w, theta, *aux))
-
-    _, vjp = jax.vjp(h, wanted)
-    return vjp(scale(-1, u))[0]
+    w, *extra = out if has_aux else (out,)
+    door.matches("the solver's answer", w, w0)
+    w = implicit_function((closed, theta, aux), w, constant(method), on_report)
+    return (w, *extra) if has_aux else w
 
 
 def hypergradient(
@@ -130,10 +89,13 @@ def hypergradient(
     theta_diff, theta_rest = eqx.partition(theta, is_float)
 
     def loss(w_diff, theta_diff):
-        return outer_loss(eqx.combine(w_diff, w_rest), eqx.combine(theta_diff, theta_rest), *aux)
+        value = outer_loss(eqx.combine(w_diff, w_rest), eqx.combine(theta_diff, theta_rest), *aux)
+        if jnp.shape(value) != ():
+            raise ValueError(f"outer_loss must return a scalar, not shape {jnp.shape(value)}.")
+        return value
 
     g, direct = jax.grad(loss, argnums=(0, 1))(w_diff, theta_diff)
-    u, report = method.solve(_vjp_in_w(constraint, w_star, theta, aux), g, check=check)
+    u, report = method.solve(vjp_in_w(constraint, w_star, theta, aux), g, check=check)
     _, vjp = jax.vjp(
         lambda t: floats(constraint(w_star, eqx.combine(t, theta_rest), *aux)), theta_diff
     )
@@ -150,14 +112,6 @@ def from_fixed_point(operator: Callable[..., PyTree]) -> Constraint:
         return subtract(floats(w), floats(image))
 
     return constraint
-
-
-def _vjp_in_w(constraint: Constraint, w: PyTree, theta: PyTree, aux: tuple) -> Vjp:
-    """v -> (∂h/∂w)ᵀ v at w. Compiled, it costs nothing where it is never called."""
-    diff, rest = eqx.partition(w, is_float)
-    h, vjp = jax.vjp(lambda d: floats(constraint(eqx.combine(d, rest), theta, *aux)), diff)
-    door.matches("the constraint's output", h, w, _CONSTRAINT_HINT)
-    return lambda v: vjp(v)[0]
 
 
 def _method(value: Any) -> AbstractMethod:
