@@ -14,14 +14,19 @@ from omd.tabular.bellman import (
 )
 from omd.tabular.constructors import from_gymnasium, garnet, grid_world, paper_mdp
 from omd.tabular.mdp import MDP
+from omd.tabular.solve import Solution, Status, evaluate, expected_return, solve
 from omd.tabular.successors import Successors
 
 __all__ = [
     "MDP",
+    "Solution",
+    "Status",
     "Successors",
     "bellman",
     "bellman_error",
+    "evaluate",
     "expected_next",
+    "expected_return",
     "from_gymnasium",
     "garnet",
     "greedy_policy",
@@ -33,4 +38,5 @@ __all__ = [
     "soft_bellman",
     "soft_value",
     "softmax_policy",
+    "solve",
 ]
