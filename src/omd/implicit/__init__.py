@@ -3,17 +3,23 @@
 See the README beside this file for which equation of the paper each module serves.
 """
 
+from omd.implicit import problems
 from omd.implicit.direct import Dense, PseudoInverse
+from omd.implicit.gradcheck import GradCheck, gradcheck
 from omd.implicit.iterative import CG, GMRES, NormalCG
 from omd.implicit.methods import AbstractMethod, Identity, Neumann, Nystrom
+from omd.implicit.registry import METHODS, get
 from omd.implicit.report import Report, Status
 from omd.implicit.root import from_fixed_point, hypergradient, root
+from omd.implicit.unrolled import Unrolled
 
 __all__ = [
     "CG",
     "GMRES",
+    "METHODS",
     "AbstractMethod",
     "Dense",
+    "GradCheck",
     "Identity",
     "Neumann",
     "NormalCG",
@@ -21,7 +27,11 @@ __all__ = [
     "PseudoInverse",
     "Report",
     "Status",
+    "Unrolled",
     "from_fixed_point",
+    "get",
+    "gradcheck",
     "hypergradient",
+    "problems",
     "root",
 ]

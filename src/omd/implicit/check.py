@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -16,6 +18,17 @@ def count(name: str, value: Any, minimum: int = 1) -> None:
     """Raise ValueError unless `value` is a whole number ≥ minimum."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < minimum:
         raise ValueError(f"{name} must be a whole number of at least {minimum}, not {value!r}.")
+
+
+def one_of(what: str, name: str, known: Iterable[str]) -> str:
+    """`name`, if it is among the known ones; otherwise a ValueError that suggests the nearest."""
+    names = list(known)
+    if name in names:
+        return name
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    listed = ", ".join(names) or "none"
+    raise ValueError(f"unknown {what} {name!r}: {hint}Known: {listed}.")
 
 
 def number(

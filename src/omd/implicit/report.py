@@ -6,6 +6,7 @@ import enum
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from omd.implicit.trees import Vjp, axpy, norm, subtract
@@ -99,10 +100,16 @@ def of_approximation(
 ) -> Report:
     """The report of a method without a tolerance; costs one product where `check`, else none."""
     if not check:
-        return _report(jnp.nan, jnp.nan, iterations, Status.NOT_CHECKED)
+        return unchecked(iterations, norm(g).dtype)
     residual, solve_residual = residuals(vjp, u, g, damping)
     status = jnp.where(jnp.isfinite(solve_residual), Status.MEASURED, Status.NON_FINITE)
     return _report(residual, solve_residual, iterations, status)
+
+
+def unchecked(iterations: int, dtype: DTypeLike) -> Report:
+    """The report of a method whose residual nobody computed."""
+    unknown = jnp.asarray(jnp.nan, dtype)
+    return _report(unknown, unknown, iterations, Status.NOT_CHECKED)
 
 
 def _report(

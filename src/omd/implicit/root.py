@@ -7,14 +7,13 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from omd.implicit import check as door
 from omd.implicit.iterative import GMRES
 from omd.implicit.methods import AbstractMethod
 from omd.implicit.report import Report
-from omd.implicit.theorem import CONSTRAINT_HINT, constant, implicit_function, vjp_in_w
+from omd.implicit.theorem import CONSTRAINT_HINT, constant, implicit_function, total_loss, vjp_in_w
 from omd.implicit.trees import as_arrays, floats, is_float, subtract
 
 Constraint = Callable[..., PyTree]
@@ -89,10 +88,8 @@ def hypergradient(
     theta_diff, theta_rest = eqx.partition(theta, is_float)
 
     def loss(w_diff, theta_diff):
-        value = outer_loss(eqx.combine(w_diff, w_rest), eqx.combine(theta_diff, theta_rest), *aux)
-        if jnp.shape(value) != ():
-            raise ValueError(f"outer_loss must return a scalar, not shape {jnp.shape(value)}.")
-        return value
+        w, theta = eqx.combine(w_diff, w_rest), eqx.combine(theta_diff, theta_rest)
+        return total_loss(outer_loss, w, theta, aux)
 
     g, direct = jax.grad(loss, argnums=(0, 1))(w_diff, theta_diff)
     u, report = method.solve(vjp_in_w(constraint, w_star, theta, aux), g, check=check)

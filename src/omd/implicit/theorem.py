@@ -8,7 +8,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from omd.implicit import check as door
 from omd.implicit.trees import Vjp, floats, is_float, scale
@@ -31,6 +31,16 @@ def vjp_in_w(constraint: Callable[..., PyTree], w: PyTree, theta: PyTree, aux: t
     h, vjp = jax.vjp(lambda d: floats(constraint(eqx.combine(d, rest), theta, *aux)), diff)
     door.matches("the constraint's output", h, w, CONSTRAINT_HINT)
     return lambda v: vjp(v)[0]
+
+
+def total_loss(outer_loss: Callable[..., Array], w: PyTree, theta: PyTree, aux: tuple) -> Array:
+    """outer_loss(w, θ, *aux), checked to be a scalar."""
+    value = outer_loss(w, theta, *aux)
+    if jnp.shape(value) != ():
+        raise ValueError(
+            f"outer_loss must return a scalar, not an array of shape {jnp.shape(value)}."
+        )
+    return value
 
 
 @eqx.filter_custom_vjp
