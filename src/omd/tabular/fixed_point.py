@@ -1,7 +1,8 @@
-"""Fixed points of the Bellman optimality operators: three step rules under one loop.
+"""Fixed points of the Bellman operators: four step rules under one loop.
 
 The loop works on state values v[S], A times fewer numbers than Q: v = value(q) with
-q = r + γPv, where value is log-sum-exp or max. At its end Q = BQ holds up to γ‖v − value(q)‖∞.
+q = r + γPv, where value is log-sum-exp, max or the mean under a policy. Where v changes by less
+than δ under the operator, Q = BQ holds up to γδ.
 """
 
 from __future__ import annotations
@@ -23,40 +24,42 @@ from omd.tabular.bellman import (
     softmax_policy,
     transition_under,
 )
+from omd.tabular.elimination import UNROLLED, eliminate
 from omd.tabular.mdp import Transitions
 from omd.tabular.successors import Successors
 
-SWEEPS = 50
+MAX_SWEEPS = 50
 """Evaluation sweeps that modified policy iteration makes at most for each improvement."""
+
+MAX_UNROLLED = 32
+"""Up to this many successors, a sweep is written out term by term."""
 
 
 class Problem(NamedTuple):
-    """The operator B^θ: soft at a temperature α > 0, hard where `temperature` is None."""
+    """An operator B: soft at a temperature α > 0, hard where it is None, or that of a policy."""
 
     transition: Transitions
     reward: Float[Array, "S A"]
     discount: Scalar
-    temperature: Scalar | None
+    temperature: Scalar | None = None
+    policy: Float[Array, "S A"] | None = None
+
+    def value(self, q: Float[Array, "S A"]) -> Float[Array, " S"]:
+        if self.policy is not None:
+            return (self.policy * q).sum(axis=-1)
+        return hard_value(q) if self.temperature is None else soft_value(q, self.temperature)
+
+    def derivative(self, q: Float[Array, "S A"]) -> Float[Array, "S A"]:
+        """The policy π = ∂value/∂q."""
+        if self.policy is not None:
+            return self.policy
+        return greedy_policy(q) if self.temperature is None else softmax_policy(q, self.temperature)
 
     def lookahead(self, v: Float[Array, " S"]) -> Float[Array, "S A"]:
         return lookahead(self.transition, self.reward, self.discount, v)
 
-    def value(self, q: Float[Array, "S A"]) -> Float[Array, " S"]:
-        return hard_value(q) if self.temperature is None else soft_value(q, self.temperature)
-
     def bellman(self, q: Float[Array, "S A"]) -> Float[Array, "S A"]:
         return self.lookahead(self.value(q))
-
-
-class Chain(NamedTuple):
-    """What a policy makes of an MDP: v = reward + γ P v. The transition keeps one action."""
-
-    transition: Transitions
-    reward: Float[Array, " S"]
-    discount: Scalar
-
-    def backup(self, v: Float[Array, " S"]) -> Float[Array, " S"]:
-        return self.reward + self.discount * expected_next(self.transition, v)[:, 0]
 
 
 class State(NamedTuple):
@@ -74,28 +77,41 @@ Step = Callable[[Problem, State, Scalar], Float[Array, " S"]]
 def iterate(
     problem: Problem, step: Step, v: Float[Array, " S"], tolerance: Scalar, max_iterations: Scalar
 ) -> tuple[Float[Array, "S A"], Int[Array, ""]]:
-    """(q, steps taken): steps until γ‖v − value(q)‖∞ ≤ tolerance, at most max_iterations."""
-
-    def at(v: Float[Array, " S"]) -> State:
-        q = problem.lookahead(v)
-        return State(v, q, problem.value(q))
+    """(q, steps): until γ‖v − value(q)‖∞ ≤ tolerance before a step, or max_iterations of them."""
 
     def unfinished(carry):
-        state, count = carry
-        gap = problem.discount * jnp.abs(state.image - state.v).max()
+        _, _, gap, count = carry
         return (gap > tolerance) & (count < max_iterations)
 
+    # q is carried, not made and reduced in one go: XLA would fuse the two and run ten times slower
     def advance(carry):
-        state, count = carry
-        return at(step(problem, state, tolerance)), count + 1
+        v, q, _, count = carry
+        state = State(v, q, problem.value(q))
+        gap = problem.discount * jnp.abs(state.image - v).max()
+        v = step(problem, state, tolerance)
+        return v, _sweep(problem.transition, problem.reward, problem.discount, v), gap, count + 1
 
-    state, count = jax.lax.while_loop(unfinished, advance, (at(v), jnp.int32(0)))
-    return state.q, count
+    start = (v, problem.lookahead(v), jnp.asarray(jnp.inf, v.dtype), jnp.int32(0))
+    _, q, _, count = jax.lax.while_loop(unfinished, advance, start)
+    return q, count
 
 
 def value_iteration(problem: Problem, state: State, tolerance: Scalar) -> Float[Array, " S"]:
     """v ← value(r + γPv); contracts by γ."""
     return state.image
+
+
+def shifted_value_iteration(
+    problem: Problem, state: State, tolerance: Scalar
+) -> Float[Array, " S"]:
+    """Value iteration plus the constant that MacQueen's bounds leave open.
+
+    If all increments of a sweep were equal to c, the limit would be value(q) + γ c / (1 − γ). That
+    much is added, with c half-way between the smallest and the largest increment, so that errors
+    shrink by what the chain mixes and not only by γ.
+    """
+    gap = state.image - state.v
+    return state.image + _shift(problem.discount, gap.min(), gap.max())
 
 
 def newton(problem: Problem, state: State, tolerance: Scalar) -> Float[Array, " S"]:
@@ -104,48 +120,38 @@ def newton(problem: Problem, state: State, tolerance: Scalar) -> Float[Array, " 
     Policy iteration for the hard operator and soft policy iteration for the soft one: π is the
     derivative of value at q, so this is Newton's method, and it converges quadratically.
     """
+    policy = problem.derivative(state.q)
     gap = state.image - state.v
-    return state.v + solve_dense(
-        problem.transition, _policy(problem, state.q), problem.discount, gap
-    )
+    return state.v + solve_dense(problem.transition, policy, problem.discount, gap)
 
 
 def modified_policy_iteration(
     problem: Problem, state: State, tolerance: Scalar
 ) -> Float[Array, " S"]:
-    """v ← some sweeps of v = r^π + γ P^π v, then the constant that MacQueen's bounds leave open.
+    """v ← some sweeps of v = r^π + γP^π v, then the shift of `shifted_value_iteration`.
 
-    Sweeps until the spread of their increments has shrunk to a tenth. All products are matrix-free.
+    Sweeps until the spread of their increments has shrunk to a tenth; none where a sweep under π
+    costs as much as under the operator itself. All products are matrix-free.
     """
+    if isinstance(problem.transition, Successors) and problem.temperature is not None:
+        return shifted_value_iteration(problem, state, tolerance)
+    backup = _tangent(problem, state)
     gap = state.image - state.v
-    chain = _chain(problem, state)
-    aim = jnp.maximum(0.1 * _spread(gap), tolerance / 4)
-    return sweep(chain, state.image, gap, aim, SWEEPS)[0]
-
-
-def sweep(
-    chain: Chain, v: Float[Array, " S"], gap: Float[Array, " S"], aim: Scalar, max_sweeps: Scalar
-) -> tuple[Float[Array, " S"], Int[Array, ""]]:
-    """(v, sweeps): backups of a chain until the spread max − min of their increments is ≤ aim.
-
-    `gap` is the increment that led to v. If all increments were equal to c, the limit would be
-    v + γ c / (1 − γ): that much is added at the end, with c half-way between min and max, which
-    leaves a residual ‖v − Tv‖∞ ≤ γ (max − min) / 2.
-    """
+    aim = jnp.maximum(0.1 * (gap.max() - gap.min()), tolerance / 4)
 
     def unfinished(carry):
         _, low, high, count = carry
-        return (high - low > aim) & (count < max_sweeps)
+        return (high - low > aim) & (count < MAX_SWEEPS)
 
     def advance(carry):
         v, _, _, count = carry
-        image = chain.backup(v)
+        image = backup(v)
         gap = image - v
         return image, gap.min(), gap.max(), count + 1
 
-    start = (v, gap.min(), gap.max(), jnp.int32(0))
-    v, low, high, count = jax.lax.while_loop(unfinished, advance, start)
-    return v + chain.discount / (1 - chain.discount) * (low + high) / 2, count
+    start = (state.image, gap.min(), gap.max(), jnp.int32(0))
+    v, low, high, _ = jax.lax.while_loop(unfinished, advance, start)
+    return v + _shift(problem.discount, low, high)
 
 
 def solve_dense(
@@ -154,50 +160,44 @@ def solve_dense(
     discount: Scalar,
     right: Float[Array, " S"],
 ) -> Float[Array, " S"]:
-    """(I − γP^π)⁻¹ right by LU."""
-    matrix = jnp.eye(right.size, dtype=right.dtype) - discount * transition_under(
-        transition, policy
-    )
-    return jnp.linalg.solve(matrix, right)
+    """(I − γP^π)⁻¹ right, by LU, or by elimination written out for a few states."""
+    chain = transition_under(transition, policy)
+    return jnp.linalg.solve(jnp.eye(right.size, dtype=right.dtype) - discount * chain, right)
 
 
-def policy_chain(
-    transition: Transitions,
-    reward: Float[Array, " S"],
-    discount: Scalar,
-    policy: Float[Array, "S A"],
-) -> Chain:
-    """The chain of a stochastic policy; its sparse form keeps all A·K successors of a state."""
-    if isinstance(transition, Successors):
-        states = transition.shape[0]
-        weights = policy[..., None] * transition.probability
-        return Chain(
-            Successors(transition.index.reshape(states, 1, -1), weights.reshape(states, 1, -1)),
-            reward,
-            discount,
-        )
-    return Chain(transition_under(transition, policy)[:, None], reward, discount)
+def _shift(discount: Scalar, low: Scalar, high: Scalar) -> Scalar:
+    return discount / (1 - discount) * (low + high) / 2
 
 
-def _policy(problem: Problem, q: Float[Array, "S A"]) -> Float[Array, "S A"]:
+def _tangent(problem: Problem, state: State) -> Callable[[Float[Array, " S"]], Float[Array, " S"]]:
+    """The affine operator that touches v -> value(r + γPv) at the present v."""
     if problem.temperature is None:
-        return greedy_policy(q)
-    return softmax_policy(q, problem.temperature)
+        best = state.q.argmax(axis=-1)[:, None]
+        chosen = jax.tree.map(
+            lambda x: jnp.take_along_axis(x, best[..., None], axis=1), problem.transition
+        )
+        reward = jnp.take_along_axis(problem.reward, best, axis=1)
+        return lambda v: _sweep(chosen, reward, problem.discount, v)[:, 0]
+    policy = problem.derivative(state.q)
+    chain = transition_under(problem.transition, policy)
+    # r^π with the entropy of π in it, from γP^π v = Σ_a π (q − r)
+    reward = state.image - (policy * (state.q - problem.reward)).sum(axis=-1)
+    return lambda v: reward + problem.discount * (chain @ v)
 
 
-def _chain(problem: Problem, state: State) -> Chain:
-    """The chain that the operator follows to first order at q, with value(q) = reward + γP^π v."""
-    if problem.temperature is not None:
-        policy = softmax_policy(state.q, problem.temperature)
-        # r^π with the entropy bonus, from γP^π v = Σ_a π (q − r)
-        reward = state.image - (policy * (state.q - problem.reward)).sum(axis=-1)
-        return policy_chain(problem.transition, reward, problem.discount, policy)
-    best = state.q.argmax(axis=-1)[:, None]
-    chosen = jax.tree.map(
-        lambda x: jnp.take_along_axis(x, best[..., None], axis=1), problem.transition
-    )
-    return Chain(chosen, jnp.take_along_axis(problem.reward, best, axis=1)[:, 0], problem.discount)
+def _sweep(
+    transition: Transitions, reward: Float[Array, "S A"], discount: Scalar, v: Float[Array, " S"]
+) -> Float[Array, "S A"]:
+    """`lookahead`, for loops that nobody differentiates and that carry the result.
 
-
-def _spread(x: Float[Array, " S"]) -> Float[Array, ""]:
-    return x.max() - x.min()
+    XLA reads a sum of K gathers in one pass, in half the time of one gather [S, A, K] that it has
+    to write out and read again.
+    """
+    if not isinstance(transition, Successors) or transition.index.shape[-1] > MAX_UNROLLED:
+        return reward + discount * expected_next(transition, v)
+    mean = jnp.zeros_like(reward)
+    for k in range(transition.index.shape[-1]):
+        mean += transition.probability[..., k] * v.at[transition.index[..., k]].get(
+            mode="promise_in_bounds", wrap_negative_indices=False
+        )
+    return reward + discount * mean

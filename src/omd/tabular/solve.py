@@ -14,9 +14,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from omd import implicit
-from omd.tabular import fixed_point
-from omd.tabular.bellman import Scalar, lookahead
-from omd.tabular.fixed_point import Problem, policy_chain, solve_dense, sweep
+from omd.tabular import adjoint, fixed_point
+from omd.tabular.bellman import Scalar
+from omd.tabular.fixed_point import Problem, solve_dense
 from omd.tabular.mdp import MDP
 from omd.types import InputError
 
@@ -77,17 +77,6 @@ class Solution(eqx.Module):
         )
 
 
-class _Checked(implicit.AbstractMethod):
-    """A linear solve whose answer is NaN where its own residual says that it failed."""
-
-    method: implicit.AbstractMethod
-
-    def solve(self, vjp: Any, g: Any, *, check: bool = False) -> tuple[Any, implicit.Report]:
-        u, report = self.method.solve(vjp, g, check=check)
-        ok = report.status == implicit.Status.CONVERGED
-        return jax.tree.map(lambda x: jnp.where(ok, x, jnp.nan), u), report
-
-
 def solve(
     mdp: MDP,
     temperature: ArrayLike = 0.01,
@@ -104,13 +93,13 @@ def solve(
 
     `method` is "value_iteration", "newton" (policy iteration, a dense [S, S] factorisation a
     step), "modified_policy_iteration" (matrix-free), or "auto": the second up to `DENSE_STATES`
-    states, the third above. It stops at ‖Q − BQ‖∞ ≤ `tolerance`; the default is 1e-10, or
-    64 eps max(1, ‖r‖∞ / (1 − γ)) where that is larger, as in float32. Starts from `q0` or zeros.
+    states, the third above. It starts from `q0`, or v = 0, and stops at ‖Q − BQ‖∞ ≤ `tolerance`;
+    the default is 1e-10, or 64 eps max(1, ‖r‖∞ / (1 − γ)) where that is larger, as in float32.
 
     q and v are differentiable in P, r, γ and the temperature, in reverse mode, under `jit` and
     `vmap`, by the implicit function theorem on h = Q − B^θ Q, eq. (7). `hypergradient` is how its
     linear system with the (not symmetric) I − γP^π is solved, and `on_report` hears of each such
-    solve. The default is `implicit.Dense` or `implicit.GMRES` by size, and gradients are NaN where
+    solve. The default is `implicit.Dense` or `adjoint.Sweeps` by size, and gradients are NaN where
     it misses its tolerance. With the hard operator tied actions share the gradient equally.
 
     Raises `InputError` for an unknown operator or method and for temperature ≤ 0 with the soft
@@ -121,41 +110,38 @@ def solve(
     if tolerance is None:
         tolerance = _default_tolerance(mdp)
     iterations = default_iterations if max_iterations is None else max_iterations
-    if q0 is None:
-        q0 = jnp.zeros_like(mdp.reward)
-    elif jnp.shape(q0) != mdp.reward.shape:
+    if q0 is not None and jnp.shape(q0) != mdp.reward.shape:
         raise InputError(
             f"q0 has shape {jnp.shape(q0)} where the MDP asks for [S, A] = {mdp.reward.shape}; "
             "give one value for each state and action."
         )
     limits = jnp.asarray(tolerance, mdp.reward.dtype), jnp.asarray(iterations, jnp.int32)
-    q0 = jnp.asarray(q0, mdp.reward.dtype)
+    q0 = None if q0 is None else jnp.asarray(q0, mdp.reward.dtype)
     return _solve(mdp, alpha, step, limits, q0, hypergradient, on_report)
 
 
 @eqx.filter_jit
 def _solve(mdp, temperature, step, limits, q0, hypergradient, on_report) -> Solution:
     tolerance, max_iterations = limits
-
-    def constraint(q, problem):
-        return q - problem.bellman(q)
+    problem = Problem(mdp.transition, mdp.reward, mdp.discount, temperature)
 
     def solver(q, problem):
-        q, count = fixed_point.iterate(problem, step, problem.value(q), tolerance, max_iterations)
+        # not from q where nobody gave one: XLA would spend seconds on folding the constant
+        v = jnp.zeros_like(mdp.initial) if q0 is None else problem.value(q)
+        q, count = fixed_point.iterate(problem, step, v, tolerance, max_iterations)
         return q, (jnp.abs(q - problem.bellman(q)).max(), count)
 
-    problem = Problem(mdp.transition, mdp.reward, mdp.discount, temperature)
     q, (residual, count) = implicit.root(
-        constraint,
+        lambda q, problem: q - problem.bellman(q),
         solver,
-        q0,
+        jnp.zeros_like(mdp.reward) if q0 is None else q0,
         problem,
-        hypergradient=hypergradient or _adjoint(q0),
+        hypergradient=hypergradient or adjoint.default(mdp.reward, mdp.discount, DENSE_STATES),
         has_aux=True,
         on_report=on_report,
     )
-    used_up = count >= max_iterations
-    return Solution(q, problem.value(q), residual, count, _judge(residual, tolerance, used_up))
+    status = _judge(residual, tolerance, count >= max_iterations)
+    return Solution(q, problem.value(q), residual, count, status)
 
 
 def evaluate(
@@ -187,28 +173,29 @@ def evaluate(
 @eqx.filter_jit
 def _evaluate(mdp, policy, method, limits) -> Solution:
     tolerance, max_iterations = limits
-    reward = (policy * mdp.reward).sum(axis=-1)
-    chain = policy_chain(mdp.transition, reward, mdp.discount, policy)
+    problem = Problem(mdp.transition, mdp.reward, mdp.discount, policy=policy)
     if method == "dense":
+        reward = problem.value(mdp.reward)
         v = solve_dense(mdp.transition, policy, mdp.discount, reward)
         count, used_up = jnp.int32(0), False
     else:
 
-        def solver(v, chain):
-            image = chain.backup(v)
-            return sweep(chain, image, image - v, tolerance, max_iterations)
+        def solver(v, problem):
+            step = fixed_point.shifted_value_iteration
+            q, count = fixed_point.iterate(problem, step, v, tolerance, max_iterations)
+            return problem.value(q), count
 
         v, count = implicit.root(
-            lambda v, chain: v - chain.backup(v),
+            lambda v, problem: v - problem.value(problem.lookahead(v)),
             solver,
-            jnp.zeros_like(reward),
-            chain,
-            hypergradient=_adjoint(reward),
+            jnp.zeros_like(mdp.initial),
+            problem,
+            hypergradient=adjoint.default(mdp.initial, mdp.discount, DENSE_STATES),
             has_aux=True,
         )
         used_up = count >= max_iterations
-    q = lookahead(mdp.transition, mdp.reward, mdp.discount, v)
-    residual = jax.lax.stop_gradient(jnp.abs(v - chain.backup(v)).max())
+    q = problem.lookahead(v)
+    residual = jax.lax.stop_gradient(jnp.abs(v - problem.value(q)).max())
     return Solution(q, v, residual, count, _judge(residual, tolerance, used_up))
 
 
@@ -220,13 +207,6 @@ def expected_return(mdp: MDP, policy: Float[Array, "S A"]) -> Float[Array, ""]:
     solution = evaluate(mdp, policy)
     value = mdp.initial @ solution.v
     return jnp.where(solution.status == Status.MAX_ITERATIONS, jnp.nan, value)
-
-
-def _adjoint(w: Array) -> implicit.AbstractMethod:
-    if w.size <= DENSE_STATES:
-        return _Checked(implicit.Dense())
-    rtol = 1e-10 if w.dtype == jnp.float64 else 1e-5
-    return _Checked(implicit.GMRES(rtol=rtol, restart=20, max_restarts=100))
 
 
 def _judge(residual: Array, tolerance: Array, used_up: Array | bool) -> Int[Array, ""]:
