@@ -1,0 +1,143 @@
+"""Model design for tabular MDPs, section 4: OMD and MLE as an objective under a constraint.
+
+    minimise objective(Q, θ)  subject to  h(Q, θ) = 0
+
+with θ = (logits, reward). Q = φ(θ) is an implicit function of θ, eq. (4), differentiated by
+`omd.implicit.root`, eq. (5) and (7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import xlogy
+from jaxtyping import Array, Float
+
+from omd import implicit
+from omd.tabular.bellman import bellman_error, soft_bellman, softmax_policy
+from omd.tabular.elimination import Elimination
+from omd.tabular.fixed_point import Problem, iterate, newton, solve_dense
+from omd.tabular.mdp import MDP
+from omd.tabular.projection import Model
+from omd.types import InputError
+
+
+class Objective(NamedTuple):
+    """What the outer loop minimises."""
+
+    name: str
+    loss: Callable[[Float[Array, "S A"], Model, Design], Float[Array, ""]]
+    """(Q, θ, design) -> a number."""
+    of_solution: bool
+    """Whether the loss depends on Q; where it doesn't, Q is solved for once, at the end."""
+
+
+def _negative_return(q: Float[Array, "S A"], theta: Model, design: Design) -> Float[Array, ""]:
+    policy = softmax_policy(q, design.temperature)
+    mdp = design.mdp
+    reward = (policy * mdp.reward).sum(axis=-1)
+    return -mdp.initial @ solve_dense(mdp.transition, policy, mdp.discount, reward)
+
+
+def _bellman_error(q: Float[Array, "S A"], theta: Model, design: Design) -> Float[Array, ""]:
+    return bellman_error(design.mdp, q, design.temperature)
+
+
+def _likelihood(q: Float[Array, "S A"], theta: Model, design: Design) -> Float[Array, ""]:
+    log_p = jax.nn.log_softmax(theta.logits / design.logit_temperature, axis=-1)
+    p = design.mdp.transition
+    divergence = jnp.sum(xlogy(p, p) - p * log_p, axis=-1).mean()
+    return divergence + jnp.mean((theta.reward - design.mdp.reward) ** 2)
+
+
+RETURN = Objective("return", _negative_return, of_solution=True)
+"""OMD with −J, the negative expected return in the true MDP: eq. (2) and (5)."""
+BELLMAN_ERROR = Objective("bellman_error", _bellman_error, of_solution=True)
+"""OMD with L^true, the sum of squared Bellman errors in the true MDP: eq. (6)."""
+LIKELIHOOD = Objective("likelihood", _likelihood, of_solution=False)
+"""MLE: KL(p‖p_θ) averaged over state-action pairs plus the mean squared reward error (§4.2)."""
+
+
+def bellman_constraint(q: Float[Array, "S A"], theta: Model, design: Design) -> Float[Array, "S A"]:
+    """h = Q − B^θ Q, the constraint of eq. (2) and (6)."""
+    return q - design.operator(q, theta)
+
+
+def gradient_constraint(
+    q: Float[Array, "S A"], theta: Model, design: Design
+) -> Float[Array, "S A"]:
+    """h = ∂/∂Q Σ (Q − B^θ Q)², the constraint of eq. (12) in the tabular case (appendix E).
+
+    The gradient passes through B^θ Q as well. I − γP^π is invertible, so the only zero is the
+    fixed point, and the exact hypergradient is that of `bellman_constraint`; approximations of
+    the inverse Jacobian differ.
+    """
+    return jax.grad(lambda x: jnp.sum((x - design.operator(x, theta)) ** 2))(q)
+
+
+class Design(eqx.Module):
+    """One problem of model design: a true MDP, an objective, a constraint and a way to φ'.
+
+    p_θ = softmax(logits / logit_temperature). At 1 (default) the logits are the effective ones, so
+    that ‖θ‖, gradient and projection speak of the same coordinates; the authors' program divides
+    by 0.01. `temperature` α > 0 is that of B^θ, of B and of the policy.
+
+    Raises `InputError` for a sparse MDP or a temperature that is not positive.
+    """
+
+    mdp: MDP
+    objective: Objective = eqx.field(static=True)
+    constraint: Callable[..., Array] = eqx.field(static=True, default=bellman_constraint)
+    hypergradient: implicit.AbstractMethod = Elimination()
+    temperature: float = 0.01
+    logit_temperature: float = 1.0
+
+    def __check_init__(self) -> None:
+        if self.mdp.is_sparse:
+            raise InputError(
+                "model design needs a dense MDP, but the transitions given are sparse; "
+                "build it from transition.todense()."
+            )
+        for name in ("temperature", "logit_temperature"):
+            value = getattr(self, name)
+            if not isinstance(value, jax.core.Tracer) and not float(value) > 0:
+                raise InputError(f"{name} must be above 0, but is {value}; the paper has 0.01.")
+
+    def transition(self, theta: Model) -> Float[Array, "S A S"]:
+        """p_θ(s'|s, a)."""
+        return jax.nn.softmax(theta.logits / self.logit_temperature, axis=-1)
+
+    def operator(self, q: Float[Array, "S A"], theta: Model) -> Float[Array, "S A"]:
+        """B^θ Q, eq. (3)."""
+        p = self.transition(theta)
+        return soft_bellman(p, theta.reward, self.mdp.discount, q, self.temperature)
+
+    def solution(self, theta: Model, q0: Float[Array, "S A"]) -> Float[Array, "S A"]:
+        """φ(θ): the fixed point of B^θ, found from q0 on; differentiable in θ, eq. (7)."""
+        return implicit.root(
+            self.constraint, _fixed_point, q0, theta, self, hypergradient=self.hypergradient
+        )
+
+    def loss(
+        self, theta: Model, q0: Float[Array, "S A"], noise: Float[Array, "S A"] | None = None
+    ) -> tuple[Float[Array, ""], Float[Array, "S A"]]:
+        """(objective(φ(θ) + noise, θ), φ(θ)); noise is that of appendix C. q0 as in `solution`."""
+        if not self.objective.of_solution:
+            return self.objective.loss(q0, theta, self), q0
+        q = self.solution(theta, q0)
+        return self.objective.loss(q if noise is None else q + noise, theta, self), q
+
+
+def _fixed_point(q0: Float[Array, "S A"], theta: Model, design: Design) -> Float[Array, "S A"]:
+    """Soft policy iteration from q0 on, one Newton step past the tolerance."""
+    p = design.transition(theta)
+    problem = Problem(p, theta.reward, design.mdp.discount, design.temperature)
+    # convergence is quadratic, so the last step leaves nothing but rounding
+    scale = jnp.maximum(1, jnp.abs(theta.reward).max() / (1 - design.mdp.discount))
+    tolerance = 1e-8 if p.dtype == jnp.float64 else 1e-4
+    q, _ = iterate(problem, newton, problem.value(q0), tolerance * scale, 100)
+    return q

@@ -1,0 +1,78 @@
+"""Lanes: independent runs that share one compiled program, spread over the devices there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float, Int, PyTree
+
+from omd.tabular.projection import Model
+from omd.types import InputError
+
+
+class Lanes(NamedTuple):
+    """Independent runs of model design; every leaf has the leading lane axis L."""
+
+    theta: Model
+    """Where θ starts: logits [L, S, A, S'], reward [L, S, A]."""
+    q: Float[Array, "L S A"]
+    """Where the first inner solve starts; later ones start from the last solution."""
+    norm_bound: Float[Array, " L"]
+    """κ ≥ 0, or infinity."""
+    seed: Int[Array, " L"]
+    """Seeds the noise."""
+    noise: Float[Array, " L"] | None = None
+    """σ ≥ 0 of the Gaussian noise on inner solutions (appendix C); None draws no noise at all."""
+
+
+def check_lanes(lanes: Lanes) -> None:
+    """Raises `InputError` where a norm bound or a noise level is below zero or not a number."""
+    for name, values in (("norm_bound", lanes.norm_bound), ("noise", lanes.noise)):
+        if values is None or isinstance(values, jax.core.Tracer):
+            continue
+        wrong = ~(np.asarray(values) >= 0)
+        if wrong.any():
+            lane = int(wrong.argmax())
+            raise InputError(
+                f"{name} must be 0 or more, but is {np.asarray(values)[lane]} in lane {lane}; "
+                "give one that is not negative."
+            )
+
+
+# thousands of passes over small kernels: LLVM's last efforts cost compile time and gain nothing
+lane_jit = partial(eqx.filter_jit, compiler_options={"xla_backend_optimization_level": 1})
+
+
+def map_lanes(run: Callable[..., PyTree], shared: PyTree, lanes: PyTree) -> PyTree:
+    """run(shared, lane) for every lane; for use under `lane_jit`.
+
+    `lanes` and the result carry the lane axis, `shared` does not. Devices share the lanes between
+    them, and each ends its loops by itself. With one device this is a `vmap`.
+    """
+    arrays, static = eqx.partition(shared, eqx.is_array)
+
+    def block(arrays, lanes):
+        return jax.vmap(lambda lane: run(eqx.combine(arrays, static), lane))(lanes)
+
+    devices = jax.local_devices()
+    count = len(jax.tree.leaves(lanes)[0])
+    if len(devices) == 1 or count < len(devices):
+        return block(arrays, lanes)
+    spare = -count % len(devices)
+    filled = jax.tree.map(lambda x: jnp.concatenate([x, x[:spare]]), lanes)
+    along = PartitionSpec("lanes")
+    spread = jax.shard_map(
+        block,
+        mesh=Mesh(np.asarray(devices), ("lanes",)),
+        in_specs=(PartitionSpec(), along),
+        out_specs=along,
+        check_vma=False,
+    )
+    return jax.tree.map(lambda x: x[:count], spread(arrays, filled))
