@@ -89,7 +89,7 @@ def matches(
     want_structure, got_structure = (str(jax.tree.structure(floats(x))) for x in (w, got))
     if want_structure != got_structure:
         raise ValueError(
-            f"{what} has the arrays of w in other containers: w is {want_structure}, {what} gave "
+            f"{what} has the arrays of w in other containers: expected {want_structure}, got "
             f"{got_structure}; {hint}."
         )
 

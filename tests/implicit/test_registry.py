@@ -1,0 +1,47 @@
+import ast
+import pathlib
+
+import pytest
+
+import omd.implicit
+from omd import implicit
+
+
+@pytest.mark.parametrize("name", implicit.METHODS)
+def test_every_name_has_a_default(name):
+    assert isinstance(implicit.get(name), implicit.METHODS[name])
+
+
+def test_settings_by_keyword_and_by_text():
+    assert implicit.get("cg", damping=1e-3) == implicit.CG(damping=1e-3)
+    assert implicit.get("cg:damping=1e-3,max_steps=7") == implicit.CG(1e-3, max_steps=7)
+    assert implicit.get("neumann:terms=3", step=0.5) == implicit.Neumann(3, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gmers", "unknown hypergradient 'gmers': did you mean 'gmres'"),
+        ("???", r"unknown hypergradient '\?\?\?': Known: identity, neumann, cg"),
+        ("cg:dampng=1", "unknown setting of cg 'dampng': did you mean 'damping'"),
+        ("cg:damping", "written key=value, not 'damping'"),
+        ("cg:damping=lots", "must be a number, not 'lots'"),
+        ("cg:damping=-1", "damping must be finite, 0 or greater, not -1"),
+    ],
+)
+def test_bad_names_and_settings(text, message):
+    with pytest.raises(ValueError, match=message):
+        implicit.get(text)
+
+
+def test_imports_nothing_of_ours():
+    for path in pathlib.Path(omd.implicit.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules = []
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0
+                modules = [node.module]
+            for module in modules:
+                assert not module.startswith("omd") or module.startswith("omd.implicit"), path
