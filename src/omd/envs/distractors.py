@@ -1,0 +1,71 @@
+"""Distractors: dimensions of the observation that are noise (section 7, appendix F)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from omd.envs.protocol import Draw, Env, derive
+from omd.types import PyTree, Step
+
+
+def noise(keys: Array, draw: Draw, size: int, dtype: DTypeLike) -> Float[Array, "L size"]:
+    """Standard normal distractors of each lane, from the key of its step or reset.
+
+    A function of the key alone, so that whoever keeps the key need not keep the numbers. For a
+    step with key k, `Draw.NOISE` gives those of `next_observation`; `observation` has the same
+    ones, or where the episode ended those of `Draw.EPISODE_NOISE`, as after `reset` with k.
+    """
+    return jax.vmap(lambda key: jax.random.normal(derive(key, draw), (size,), dtype))(keys)
+
+
+class DistractedEnv:
+    """An environment with `size` distractors after its own observation, fresh at every step."""
+
+    def __init__(self, env: Env, size: int) -> None:
+        self._env = env
+        self._size = size
+        self.lanes = env.lanes
+        self.dtype = env.dtype
+        self.on_host = env.on_host
+        self.spec = dataclasses.replace(env.spec, observation_size=env.spec.observation_size + size)
+
+    def reset(self, keys: Array) -> tuple[PyTree, Float[Array, "L obs"]]:
+        """Begin an episode in each lane; one typed key a lane."""
+        state, observation = self._env.reset(keys)
+        return state, self._append(observation, self._noise(keys, Draw.EPISODE_NOISE))
+
+    def step(self, state: PyTree, action: Array, keys: Array) -> tuple[PyTree, Step]:
+        """Advance all lanes; both observations carry the same noise unless the episode ended."""
+        state, step = self._env.step(state, action, keys)
+        after = self._noise(keys, Draw.NOISE)
+        ended = (step.terminated | step.truncated)[:, None]
+        onward = jnp.where(ended, self._noise(keys, Draw.EPISODE_NOISE), after)
+        return state, step._replace(
+            observation=self._append(step.observation, onward),
+            next_observation=self._append(step.next_observation, after),
+        )
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """The environment's own: the noise has no state."""
+        return self._env.snapshot()
+
+    def restore(self, snapshot: dict[str, np.ndarray]) -> None:
+        """The counterpart of `snapshot`."""
+        self._env.restore(snapshot)
+
+    def close(self) -> None:
+        """Release what the environment holds."""
+        self._env.close()
+
+    def _noise(self, keys: Array, draw: Draw) -> Float[Array, "L size"]:
+        return noise(keys, draw, self._size, self.dtype)
+
+    @staticmethod
+    def _append(observation: Array, distractors: Array) -> Float[Array, "L obs"]:
+        return jnp.concatenate([observation, distractors], axis=-1)

@@ -1,0 +1,84 @@
+"""Distractors: their distribution, when they are fresh, and that their keys are enough."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from omd import envs
+
+KEYS = jax.random.split(jax.random.key(7), 4)
+SIZE = 16
+
+
+@pytest.fixture(scope="module", params=["CartPole-v1", "gymnasium:CartPole-v1"])
+def steps(request: Any, unroll: Any) -> Any:
+    """[T, L, ...] random steps in four lanes, and those without distractors."""
+    env = envs.make(request.param, lanes=4, distractors=SIZE)
+    plain = envs.make(request.param, lanes=4)
+    with_noise = unroll(env, KEYS, 500)[1]
+    without = unroll(plain, KEYS, 500)[1]
+    return with_noise, without
+
+
+def test_the_environment_itself_is_untouched(steps: Any) -> None:
+    noisy, plain = steps
+    np.testing.assert_array_equal(noisy.observation[..., :4], plain.observation)
+    np.testing.assert_array_equal(noisy.next_observation[..., :4], plain.next_observation)
+    for name in ("reward", "terminated", "truncated"):
+        np.testing.assert_array_equal(getattr(noisy, name), getattr(plain, name))
+
+
+def test_noise_is_the_same_in_both_observations_unless_the_episode_ended(steps: Any) -> None:
+    noisy, _ = steps
+    ended = noisy.terminated | noisy.truncated
+    onward, after = noisy.observation[..., 4:], noisy.next_observation[..., 4:]
+    assert ended.sum() > 50
+    np.testing.assert_array_equal(onward[~ended], after[~ended])
+    assert np.all(onward[ended] != after[ended])
+
+
+def test_noise_is_standard_normal_and_fresh(steps: Any) -> None:
+    noisy, _ = steps
+    drawn = noisy.next_observation[..., 4:]  # [T, L, SIZE]
+    count = drawn.size
+    assert abs(drawn.mean()) < 4 / np.sqrt(count)
+    assert abs(drawn.var() - 1) < 4 * np.sqrt(2 / count)
+    assert np.unique(drawn).size > 0.99 * count  # float32 has room for a few coincidences only
+    for lag in (1, 2):
+        correlation = np.mean(drawn[lag:] * drawn[:-lag])
+        assert abs(correlation) < 4 / np.sqrt(count)
+    ended = noisy.terminated | noisy.truncated
+    first = noisy.observation[..., 4:][ended]
+    assert abs(first.mean()) < 4 / np.sqrt(first.size)
+    assert abs(np.mean(first * drawn[ended])) < 4 / np.sqrt(first.size)
+
+
+def test_noise_can_be_drawn_again_from_its_key(steps: Any) -> None:
+    noisy, _ = steps
+    ended = noisy.terminated | noisy.truncated
+    for t in (0, int(np.flatnonzero(ended[:, 0])[0])):
+        keys = jax.vmap(lambda k: jax.random.fold_in(k, t))(KEYS)  # noqa: B023
+        after = envs.noise(keys, envs.Draw.NOISE, SIZE, np.float32)
+        onward = envs.noise(keys, envs.Draw.EPISODE_NOISE, SIZE, np.float32)
+        np.testing.assert_array_equal(after, noisy.next_observation[t, :, 4:])
+        expected = np.where(ended[t][:, None], onward, after)
+        np.testing.assert_array_equal(expected, noisy.observation[t, :, 4:])
+
+
+def test_first_observation_carries_noise() -> None:
+    env = envs.make("CartPole-v1", lanes=4, distractors=SIZE)
+    _, observation = jax.jit(env.reset)(KEYS)
+    assert observation.shape == (4, 4 + SIZE) == (4, env.spec.observation_size)
+    onward = envs.noise(KEYS, envs.Draw.EPISODE_NOISE, SIZE, np.float32)
+    np.testing.assert_array_equal(observation[:, 4:], onward)
+
+
+def test_noise_of_a_lane_does_not_depend_on_the_others(unroll: Any) -> None:
+    four, one = (envs.make("CartPole-v1", lanes=n, distractors=SIZE) for n in (4, 1))
+    among = unroll(four, KEYS, 100)[1]
+    alone = unroll(one, KEYS[2:3], 100)[1]
+    np.testing.assert_array_equal(among.observation[:, 2:3], alone.observation)
