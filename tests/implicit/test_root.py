@@ -67,9 +67,11 @@ def test_value_is_the_solvers():
 
 def test_gradient_in_the_first_guess_is_exactly_zero():
     def loss(w0):  # a solver whose answer does depend on w0
-        return jnp.sum(implicit.root(_CONSTRAINT, lambda w0, *_: w0 + 1, w0, _THETA, _X))
+        return jnp.sum(
+            implicit.root(_CONSTRAINT, lambda w0, *_: w0 + 1, w0, _THETA, _X, hypergradient=_DENSE)
+        )
 
-    np.testing.assert_array_equal(jax.grad(loss)(_W0), 0)
+    np.testing.assert_array_equal(jax.jit(jax.grad(loss))(_W0), 0)
 
 
 def test_vmap_is_the_loop(expected):
@@ -111,19 +113,50 @@ def test_integers_keys_and_static_numbers_in_aux():
     def loss(theta, index):
         return jnp.sum(implicit.root(constraint, solver, _W0, theta, key, index, 2))
 
-    of_theta, of_index = jax.grad(loss, argnums=(0, 1), allow_int=True)(_THETA, index)
-    np.testing.assert_allclose(of_theta, [0.0, 1.0], atol=1e-12)
+    gradient = jax.jit(jax.grad(loss, argnums=(0, 1), allow_int=True))
+    of_theta, of_index = gradient(_THETA, index)
+    np.testing.assert_allclose(of_theta, [0.0, 1.0], atol=1e-4)
     assert of_index.dtype == jax.dtypes.float0
-    keys = jax.random.split(key, 2)
-    batched = jax.vmap(lambda k: implicit.root(constraint, solver, _W0, _THETA, k, index, 2))(keys)
-    assert batched.shape == (2, 2)
 
-    grad, report = implicit.hypergradient(
-        lambda w, *_: jnp.sum(w), constraint, solver(_W0, _THETA, key, index, 2),
-        _THETA, key, index, 2, method=_DENSE,
-    )  # fmt: skip
-    np.testing.assert_allclose(grad, [0.0, 1.0], atol=1e-12)
-    assert report.status == Status.CONVERGED
+    @jax.jit
+    def explicit(theta, key):
+        w = solver(_W0, theta, key, index, 2)
+        return implicit.hypergradient(
+            lambda w, *_: jnp.sum(w), constraint, w, theta, key, index, 2, method=_DENSE
+        )
+
+    grads, reports = jax.vmap(explicit, (None, 0))(_THETA, jax.random.split(key, 3))
+    np.testing.assert_allclose(grads, [[0.0, 1.0]] * 3, atol=1e-12)
+    np.testing.assert_array_equal(reports.status, [Status.CONVERGED] * 3)
+
+
+def test_inside_a_training_loop_with_plain_numbers():
+    """Gradient descent on θ until w³ + w = 2θ has the root 0.7; random w0 from a key."""
+
+    def newton(w0, theta, factor):
+        return jax.lax.fori_loop(
+            0, 60, lambda _, w: w - (w**3 + w - theta * factor) / (3 * w**2 + 1), w0
+        )
+
+    def loss(theta, key):
+        w = implicit.root(
+            lambda w, theta, factor: w**3 + w - theta * factor,
+            newton, jax.random.normal(key), theta, 2.0, hypergradient=implicit.CG(),
+        )  # fmt: skip
+        return (w - 0.7) ** 2
+
+    @jax.jit
+    def train(theta):
+        def step(theta, key):
+            return theta - 0.3 * jax.grad(loss)(theta, key), None
+
+        return jax.lax.scan(step, theta, jax.random.split(jax.random.key(0), 150))[0]
+
+    lanes = jax.vmap(train)(jnp.array([0.1, 1.0, 2.0]))
+    np.testing.assert_allclose(lanes, (0.7**3 + 0.7) / 2, rtol=1e-6)
+    slope = jax.grad(lambda t: loss(t, jax.random.key(0)))(0.1)  # a Python float as θ
+    assert np.isfinite(slope)
+    assert slope < 0
 
 
 def test_pytrees_and_modules():
@@ -196,9 +229,9 @@ def test_extra_output_passes_through():
         )
         return jnp.sum(w**3) + jnp.sum(extra["theta"]), extra["steps"]
 
-    grad, steps = jax.grad(loss, has_aux=True)(_THETA)
+    grad, steps = jax.jit(jax.grad(loss, has_aux=True))(_THETA)
     assert steps == 100
-    _close(grad, jax.grad(lambda t: _loss(t, _X) - jnp.sum(t))(_THETA))
+    _close(grad, _gradient(_THETA, _X)[0] - 1)
 
 
 def test_reports_can_be_watched():
@@ -249,55 +282,3 @@ def test_unrolled_depends_on_its_steps():
         for k in (10, 99)
     ]  # fmt: skip
     assert sizes[0] == sizes[1]  # a scan, not a Python loop
-
-
-def _root(constraint=_CONSTRAINT, solver=_solver, w0=_W0, **settings):
-    return implicit.root(constraint, solver, w0, _THETA, _X, **settings)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (
-            lambda: _root(lambda w, t, x: {"a": jnp.zeros(3)}, w0={"a": _W0}),
-            r"\['a'\]: expected float64\[2\], got float64\[3\]",
-        ),
-        (lambda: _root(lambda w, t, x: {"b": w["a"]}, w0={"a": _W0}), r"got nothing"),
-        (lambda: _root(lambda w, t, x: jnp.float32(w)), r"got float32\[2\]"),
-        (lambda: _root(lambda w, t, x: [w["a"]], w0={"a": _W0}), "expected float64"),
-        (
-            lambda: _root(lambda w, t, x: list(w), w0=(_W0,)),
-            "in other containers: expected PyTreeDef",
-        ),
-        (lambda: _root(solver=lambda *_: jnp.zeros(3)), "the solver's answer does not match w"),
-        (lambda: _root(solver=lambda w, *_: w, has_aux=True), "must return a pair"),
-        (lambda: _root(w0=jnp.zeros(2, int)), r"w0 has no floating-point .* int64\[2\]"),
-        (lambda: _root(w0={}), "an empty pytree"),
-        (lambda: _root(w0=_W0.astype(complex)), "only real numbers"),
-        (lambda: _root(hypergradient="cg"), "must be a method .* not 'cg'"),
-        (lambda: _root(hypergradient=implicit.Unrolled(3)), "must be a method"),
-        (
-            lambda: _root(implicit.from_fixed_point(lambda w, t, x: jnp.zeros(3))),
-            r"T\(w, theta\) does not match w",
-        ),
-        (
-            lambda: implicit.hypergradient(lambda w, *_: w, _CONSTRAINT, _W0, _THETA, _X),
-            r"scalar, not an array of shape \(2,\)",
-        ),
-        (
-            lambda: implicit.hypergradient(
-                lambda w, *_: w[0], lambda *_: jnp.zeros(3), _W0, _THETA, _X
-            ),
-            "the constraint's output does not match w",
-        ),
-        (
-            lambda: implicit.hypergradient(lambda w, *_: w[0], _CONSTRAINT, _W0, 3, _X),
-            "theta has no floating-point",
-        ),
-    ],
-)
-def test_bad_input_is_one_sentence_at_the_call(call, message):
-    with pytest.raises(ValueError, match=message) as error:
-        call()
-    assert "\n" not in str(error.value)
-    assert str(error.value).endswith(".")

@@ -112,7 +112,7 @@ def gradcheck(
     Raises ValueError for bad settings, and where a constraint or a step is not like w.
     """
     door.count("max_directions", max_directions)
-    theta, w0 = as_arrays((theta, w0))
+    theta, w0, aux = as_arrays((theta, w0, aux))
     door.has_floats("theta", theta)
     diff, rest = eqx.partition(theta, is_float)
     flat, unravel = ravel_pytree(diff)
@@ -162,7 +162,8 @@ def gradcheck(
         found["unrolled"] = unrolled
 
     rows = []
-    for name, (gradient, report) in found.items():
+    for name in [*chosen, *(["unrolled"] if unrolled else [])]:
+        gradient, report = found[name]
         vector = np.asarray(ravel_pytree(gradient)[0])
         error = _relative(np.asarray(directions) @ vector, directional)
         rows.append(

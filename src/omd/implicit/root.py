@@ -35,9 +35,10 @@ def root(
     """w* = solver(w0, θ, *aux), with the implicit function theorem as its reverse-mode derivative.
 
     Differentiable in θ, in aux and in arrays that `constraint` closes over; leaves that are not
-    floating point (integers, random keys, functions) have no gradient. The gradient in w0 is
-    exactly zero, and so is that of `extra`, which is returned as is where `has_aux`. The solver
-    is a black box, never differentiated. Works under jit and vmap.
+    floating point (integers, random keys, functions) have no gradient. Python floats count as
+    arrays; other Python values stay as they are. The gradient in w0 is exactly zero, and so is
+    that of `extra`, which is returned as is where `has_aux`. The solver is a black box, never
+    differentiated. Works under jit and vmap; reverse mode only, to any order.
 
     `hypergradient` says how to solve (∂h/∂w)ᵀ u = g; the default is `GMRES()`, which asks nothing
     of the Jacobian but to be non-singular. `on_report` is called with the solve's `Report` at
@@ -47,12 +48,12 @@ def root(
     Raises ValueError where the constraint's output or the solver's is not like w0.
     """
     method = _method(GMRES() if hypergradient is None else hypergradient)
-    w0, theta = as_arrays((w0, theta))
+    w0, theta, aux = as_arrays((w0, theta, aux))
     door.has_floats("w0", w0)
     # hoists the arrays that the constraint closes over, so that they get their gradient too
     closed: Any = eqx.filter_closure_convert(constraint, w0, theta, *aux)
     door.matches("the constraint's output", closed.out_struct, w0, CONSTRAINT_HINT)
-    out = constant(solver(*constant((w0, theta, *aux))))
+    out = as_arrays(constant(solver(*constant((w0, theta, *aux)))))
     if has_aux and not (isinstance(out, tuple) and len(out) == 2):
         raise ValueError(
             f"with has_aux=True the solver must return a pair (w, extra), not {type(out).__name__}."
@@ -81,7 +82,7 @@ def hypergradient(
     Raises ValueError where the constraint's output is not like w_star or the loss is no scalar.
     """
     method = _method(GMRES() if method is None else method)
-    w_star, theta = as_arrays((w_star, theta))
+    w_star, theta, aux = as_arrays((w_star, theta, aux))
     door.has_floats("w_star", w_star)
     door.has_floats("theta", theta)
     w_diff, w_rest = eqx.partition(w_star, is_float)

@@ -27,9 +27,16 @@ def floats(tree: PyTree) -> PyTree:
 
 def as_arrays(tree: PyTree) -> PyTree:
     """Python floats and NumPy arrays become JAX arrays; anything else is left alone."""
-    return jax.tree.map(
-        lambda x: jnp.asarray(x) if isinstance(x, float) or eqx.is_array(x) else x, tree
-    )
+
+    def convert(leaf):
+        if not (isinstance(leaf, float) or eqx.is_array(leaf)):
+            return leaf
+        array = jnp.asarray(leaf)
+        # a weakly typed tracer may carry a Python float that filters don't take for an array
+        weak = getattr(array, "weak_type", False)
+        return jax.lax.convert_element_type(array, array.dtype) if weak else array
+
+    return jax.tree.map(convert, tree)
 
 
 def scale(factor: ArrayLike, x: PyTree) -> PyTree:

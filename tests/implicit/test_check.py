@@ -1,0 +1,70 @@
+"""Bad input is refused at the call, with one sentence."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from omd import implicit
+
+_W0 = np.zeros(2)
+_THETA = np.array([0.3, 0.4])
+_X = np.array([1.0, 2.0])
+
+
+def _solver(w0, theta, x):
+    return theta * x + 0 * w0
+
+
+_CONSTRAINT = implicit.from_fixed_point(_solver)
+
+
+def _root(constraint=_CONSTRAINT, solver=_solver, w0=_W0, **settings):
+    return implicit.root(constraint, solver, w0, _THETA, _X, **settings)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: _root(lambda w, t, x: {"a": jnp.zeros(3)}, w0={"a": _W0}),
+            r"\['a'\]: expected float64\[2\], got float64\[3\]",
+        ),
+        (lambda: _root(lambda w, t, x: {"b": w["a"]}, w0={"a": _W0}), r"got nothing"),
+        (lambda: _root(lambda w, t, x: jnp.float32(w)), r"got float32\[2\]"),
+        (lambda: _root(lambda w, t, x: [w["a"]], w0={"a": _W0}), "expected float64"),
+        (
+            lambda: _root(lambda w, t, x: list(w), w0=(_W0,)),
+            "in other containers: expected PyTreeDef",
+        ),
+        (lambda: _root(solver=lambda *_: jnp.zeros(3)), "the solver's answer does not match w"),
+        (lambda: _root(solver=lambda w, *_: w, has_aux=True), "must return a pair"),
+        (lambda: _root(w0=jnp.zeros(2, int)), r"w0 has no floating-point .* int64\[2\]"),
+        (lambda: _root(w0={}), "an empty pytree"),
+        (lambda: _root(w0=_W0.astype(complex)), "only real numbers"),
+        (lambda: _root(hypergradient="cg"), "must be a method .* not 'cg'"),
+        (lambda: _root(hypergradient=implicit.Unrolled(3)), "must be a method"),
+        (
+            lambda: _root(implicit.from_fixed_point(lambda w, t, x: jnp.zeros(3))),
+            r"T\(w, theta\) does not match w",
+        ),
+        (
+            lambda: implicit.hypergradient(lambda w, *_: w, _CONSTRAINT, _W0, _THETA, _X),
+            r"scalar, not an array of shape \(2,\)",
+        ),
+        (
+            lambda: implicit.hypergradient(
+                lambda w, *_: w[0], lambda *_: jnp.zeros(3), _W0, _THETA, _X
+            ),
+            "the constraint's output does not match w",
+        ),
+        (
+            lambda: implicit.hypergradient(lambda w, *_: w[0], _CONSTRAINT, _W0, 3, _X),
+            "theta has no floating-point",
+        ),
+    ],
+)
+def test_bad_input_is_one_sentence_at_the_call(call, message):
+    with pytest.raises(ValueError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)
+    assert str(error.value).endswith(".")
