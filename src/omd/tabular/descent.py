@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
@@ -23,8 +24,10 @@ class Designed(NamedTuple):
     theta: Model
     q: Float[Array, "S A"]
     """φ(θ) at the final θ, without noise."""
-    noisy_q: Float[Array, "S A"]
-    """φ(θ) plus the last draw of the noise; the same as `q` where there is none."""
+    expected_return: Float[Array, ""]
+    """J of q's softmax policy in the true MDP."""
+    noisy_return: Float[Array, ""]
+    """J with the last draw of the noise on q; the same number where there is none."""
     loss: Float[Array, ""]
     """The objective at the final θ, of the noisy solution where there is noise."""
     steps: Int[Array, ""]
@@ -93,6 +96,8 @@ class _State(NamedTuple):
 
 
 def _lane(design, lane, *, projection, optimizer, max_steps, tolerance) -> Designed:
+    if lane.hypergradient is not None:
+        design = eqx.tree_at(lambda d: d.hypergradient, design, lane.hypergradient)
     gradient = jax.value_and_grad(design.loss, has_aux=True)
 
     def update(state):
@@ -122,9 +127,10 @@ def _lane(design, lane, *, projection, optimizer, max_steps, tolerance) -> Desig
     )  # fmt: skip
     end = jax.lax.while_loop(going, body, start)
     q = end.q if design.objective.of_solution else design.solution(end.theta, end.q)
+    noisy = q if end.noise is None else q + end.noise
     status = jnp.where(end.settled, Status.CONVERGED, Status.MAX_STEPS)
     return Designed(
-        end.theta, q, q if end.noise is None else q + end.noise, end.loss, end.step,
+        end.theta, q, design.expected_return(q), design.expected_return(noisy), end.loss, end.step,
         jnp.where(end.finite, status, Status.NON_FINITE),
     )  # fmt: skip
 

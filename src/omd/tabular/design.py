@@ -37,10 +37,7 @@ class Objective(NamedTuple):
 
 
 def _negative_return(q: Float[Array, "S A"], theta: Model, design: Design) -> Float[Array, ""]:
-    policy = softmax_policy(q, design.temperature)
-    mdp = design.mdp
-    reward = (policy * mdp.reward).sum(axis=-1)
-    return -mdp.initial @ solve_dense(mdp.transition, policy, mdp.discount, reward)
+    return -design.expected_return(q)
 
 
 def _bellman_error(q: Float[Array, "S A"], theta: Model, design: Design) -> Float[Array, ""]:
@@ -115,6 +112,13 @@ class Design(eqx.Module):
         """B^θ Q, eq. (3)."""
         p = self.transition(theta)
         return soft_bellman(p, theta.reward, self.mdp.discount, q, self.temperature)
+
+    def expected_return(self, q: Float[Array, "S A"]) -> Float[Array, ""]:
+        """J of the softmax policy of Q in the true MDP, in closed form."""
+        policy = softmax_policy(q, self.temperature)
+        reward = (policy * self.mdp.reward).sum(axis=-1)
+        v = solve_dense(self.mdp.transition, policy, self.mdp.discount, reward)
+        return self.mdp.initial @ v
 
     def solution(self, theta: Model, q0: Float[Array, "S A"]) -> Float[Array, "S A"]:
         """φ(θ): the fixed point of B^θ, found from q0 on; differentiable in θ, eq. (7)."""

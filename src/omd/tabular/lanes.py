@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, PyTree
 
+from omd.implicit import AbstractMethod
 from omd.tabular.projection import Model
 from omd.types import InputError
 
@@ -30,6 +31,8 @@ class Lanes(NamedTuple):
     """Seeds the noise."""
     noise: Float[Array, " L"] | None = None
     """σ ≥ 0 of the Gaussian noise on inner solutions (appendix C); None draws no noise at all."""
+    hypergradient: AbstractMethod | None = None
+    """In place of the design's, with numeric settings that carry the lane axis."""
 
 
 def check_lanes(lanes: Lanes) -> None:

@@ -37,6 +37,8 @@ class Stationary(NamedTuple):
     theta: Model
     q: Float[Array, "L S A"]
     """φ(θ)."""
+    expected_return: Float[Array, " L"]
+    """J of q's softmax policy in the true MDP."""
     loss: Float[Array, " L"]
     residual: Float[Array, " L"]
     """‖Π(θ − ∇f(θ)) − θ‖ with Π the projection on the ball: zero exactly where stationary."""
@@ -87,8 +89,11 @@ def find_stationary(
     loss has no stationary point) or without any step.
     """
     check_lanes(lanes)
-    if lanes.noise is not None:
-        raise InputError("stationary points need exact inner solutions, but noise was given.")
+    if lanes.noise is not None or lanes.hypergradient is not None:
+        raise InputError(
+            "a stationary point needs exact solutions and gradients, but the lanes carry noise or "
+            "a hypergradient of their own; leave both out, or use descend."
+        )
     if max_steps < 1 or not tolerance > 0 or not max_step_length > 0:
         raise InputError(
             f"max_steps, tolerance and max_step_length must be above 0, but are {max_steps}, "
@@ -114,9 +119,11 @@ def _lane(design, lane, *, tolerance, max_steps, max_step_length) -> Stationary:
     best = jnp.argmin(jnp.where(converged | ~converged.any(), losses, jnp.inf))
     end = jax.tree.map(lambda x: x[best], ends)
     status = jnp.where(converged[best], Status.CONVERGED, Status.MAX_STEPS)
+    q = end.q if design.objective.of_solution else design.solution(end.theta, end.q)
     return Stationary(
         end.theta,
-        end.q if design.objective.of_solution else design.solution(end.theta, end.q),
+        q,
+        design.expected_return(q),
         end.loss,
         end.residual,
         end.step,

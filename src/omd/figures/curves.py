@@ -1,0 +1,56 @@
+"""Curves over seeds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from omd.figures.style import COLOURS, MARKERS
+
+HOLLOW = ("MLE", "identity")
+
+
+def table(x: np.ndarray, seed: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lanes as (x values [X], y [X, seeds]), in order of x; lanes at an infinite x are left out."""
+    values = np.unique(x[np.isfinite(x)])
+    seeds = np.unique(seed[np.isfinite(x)])
+    where = {(a, b): i for i, (a, b) in enumerate(zip(x.tolist(), seed.tolist(), strict=True))}
+    index = [[where[a, b] for b in seeds.tolist()] for a in values.tolist()]
+    return values, y[np.asarray(index)]
+
+
+def draw_seeds(
+    axes: Axes,
+    x: np.ndarray,
+    seed: np.ndarray,
+    y: np.ndarray,
+    label: str,
+    name: str = "",
+    **line: Any,
+) -> None:
+    """The mean over seeds as a line with markers, and every seed as a faint line behind it."""
+    colour = COLOURS[label]
+    values, ys = table(x, seed, y)
+    axes.plot(values, ys, color=colour, linewidth=0.6, alpha=0.25, zorder=1.5)
+    options = {"marker": MARKERS[label], "label": name or label, "clip_on": False, **line}
+    # hollow markers for one of two: curves that coincide stay visible
+    face = "white" if label in HOLLOW else colour
+    axes.plot(values, ys.mean(axis=1), color=colour, markerfacecolor=face, **options)
+
+
+def draw_standard_error(
+    axes: Axes, x: np.ndarray, seed: np.ndarray, y: np.ndarray, label: str, name: str
+) -> None:
+    """The mean over seeds as a line, with a band of one standard error around it."""
+    values, ys = table(x, seed, y)
+    mean = ys.mean(axis=1)
+    error = ys.std(axis=1, ddof=1) / np.sqrt(ys.shape[1]) if ys.shape[1] > 1 else 0 * mean
+    colour = COLOURS[label]
+    axes.fill_between(values, mean - error, mean + error, color=colour, alpha=0.2, linewidth=0)
+    face = "white" if label in HOLLOW else colour
+    axes.plot(
+        values, mean, color=colour, marker=MARKERS[label], markerfacecolor=face, label=name,
+        clip_on=False,
+    )  # fmt: skip
