@@ -1,5 +1,6 @@
 """Tabular MDPs: solve them, differentiate through the solution, design models for control."""
 
+from omd.tabular.adjoint import Sweeps
 from omd.tabular.bellman import (
     bellman,
     bellman_error,
@@ -12,6 +13,16 @@ from omd.tabular.bellman import (
     soft_value,
     softmax_policy,
 )
+from omd.tabular.bounds import (
+    Bound,
+    Equivalence,
+    ModelError,
+    lemma_1,
+    model_error,
+    proposition_1,
+    theorem_2_mle,
+    theorem_2_omd,
+)
 from omd.tabular.constructors import from_gymnasium, garnet, grid_world, paper_mdp
 from omd.tabular.mdp import MDP
 from omd.tabular.solve import Solution, Status, evaluate, expected_return, solve
@@ -19,9 +30,13 @@ from omd.tabular.successors import Successors
 
 __all__ = [
     "MDP",
+    "Bound",
+    "Equivalence",
+    "ModelError",
     "Solution",
     "Status",
     "Successors",
+    "Sweeps",
     "bellman",
     "bellman_error",
     "evaluate",
@@ -33,10 +48,15 @@ __all__ = [
     "grid_world",
     "hard_bellman",
     "hard_value",
+    "lemma_1",
     "lookahead",
+    "model_error",
     "paper_mdp",
+    "proposition_1",
     "soft_bellman",
     "soft_value",
     "softmax_policy",
     "solve",
+    "theorem_2_mle",
+    "theorem_2_omd",
 ]

@@ -43,7 +43,7 @@ def greedy_policy(q: Float[Array, "... A"]) -> Float[Array, "... A"]:
 def expected_next(transition: Transitions, v: Float[Array, " S"]) -> Float[Array, "S A"]:
     """Σ_s' p(s'|s, a) v(s')."""
     if isinstance(transition, Successors):
-        return (transition.probability * v[transition.index]).sum(axis=-1)
+        return (transition.probability * jnp.asarray(v)[transition.index]).sum(axis=-1)
     return transition @ v
 
 

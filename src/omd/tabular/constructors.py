@@ -47,10 +47,8 @@ def garnet(
     probability = np.diff(cuts, axis=-1, prepend=0.0, append=1.0)
     reward = rng.random((states, actions))
     shape = (states, actions, branching)
-    successors = Successors(
-        jnp.asarray(index.reshape(shape), jnp.int32), _rounded(probability.reshape(shape))
-    )
-    return MDP(successors if sparse else successors.todense(), reward, np.asarray(discount))
+    transition = _stored(index.reshape(shape), probability.reshape(shape), sparse)
+    return MDP(transition, reward, np.asarray(discount))
 
 
 def grid_world(
@@ -96,9 +94,8 @@ def grid_world(
     probability = np.broadcast_to([1 - slip, slip / 2, slip / 2], index.shape)
     earned = np.where(goal[index], goal_reward, step_reward)
     reward = np.where((goal | wall)[:, None], 0.0, (probability * earned).sum(axis=-1))
-    successors = Successors(jnp.asarray(index, jnp.int32), _rounded(probability))
     return MDP(
-        successors if sparse else successors.todense(),
+        _stored(index, probability, sparse),
         reward,
         np.asarray(discount),
         start / start.sum(),
@@ -120,9 +117,7 @@ def from_gymnasium(id: str, *, discount: float = 0.99, sparse: bool = False, **k
     finally:
         environment.close()
     if table is None or start is None:
-        raise InputError(
-            f"{id} carries no transition table; use FrozenLake, CliffWalking or Taxi."
-        )
+        raise InputError(f"{id} carries no transition table; use FrozenLake, CliffWalking or Taxi.")
     states, actions = len(table), len(table[0])
     width = max(len(outcomes) for row in table.values() for outcomes in row.values())
     index = np.full((states + 1, actions, width), states)
@@ -135,17 +130,23 @@ def from_gymnasium(id: str, *, discount: float = 0.99, sparse: bool = False, **k
                 index[s, a, k] = states if terminated else successor
                 probability[s, a, k] = weight
                 reward[s, a] += weight * earned
-    successors = Successors(jnp.asarray(index, jnp.int32), _rounded(probability))
     return MDP(
-        successors if sparse else successors.todense(),
+        _stored(index, probability, sparse),
         reward,
         np.asarray(discount),
         np.append(start, 0.0),
     )
 
 
-def _rounded(probability: np.ndarray) -> Any:
-    return jnp.asarray(probability, jnp.result_type(float))
+def _stored(index: np.ndarray, probability: np.ndarray, sparse: bool) -> np.ndarray | Successors:
+    """Lists of successors [S, A, K] as they are, or as a dense array [S, A, S]."""
+    if sparse:
+        return Successors(jnp.asarray(index, jnp.int32), jnp.asarray(probability))
+    states, actions, _ = index.shape
+    dense = np.zeros((states, actions, states))
+    s, a = np.ogrid[:states, :actions]
+    np.add.at(dense, (s[..., None], a[..., None], index), probability)
+    return dense
 
 
 def _distinct(rng: np.random.Generator, rows: int, states: int, branching: int) -> np.ndarray:

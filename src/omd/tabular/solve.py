@@ -199,12 +199,22 @@ def _evaluate(mdp, policy, method, limits) -> Solution:
     return Solution(q, v, residual, count, _judge(residual, tolerance, used_up))
 
 
-def expected_return(mdp: MDP, policy: Float[Array, "S A"]) -> Float[Array, ""]:
+def expected_return(
+    mdp: MDP,
+    policy: Float[Array, "S A"],
+    *,
+    method: str = "auto",
+    tolerance: ArrayLike | None = None,
+    max_iterations: int = 100_000,
+) -> Float[Array, ""]:
     """J(π) = Σ_s ρ₀(s) V^π(s), in closed form up to `DENSE_STATES` states, by sweeps above.
 
-    NaN where the sweeps of `evaluate` did not converge. Raises `InputError` as `evaluate` does.
+    The settings are those of `evaluate`. NaN where its sweeps did not converge. Raises
+    `InputError` as `evaluate` does.
     """
-    solution = evaluate(mdp, policy)
+    solution = evaluate(
+        mdp, policy, method=method, tolerance=tolerance, max_iterations=max_iterations
+    )
     value = mdp.initial @ solution.v
     return jnp.where(solution.status == Status.MAX_ITERATIONS, jnp.nan, value)
 

@@ -1,0 +1,92 @@
+import gymnasium
+import numpy as np
+import pytest
+
+from omd import tabular
+from omd.types import InputError
+
+
+def test_paper_mdp_is_that_of_figure_3():
+    mdp = tabular.paper_mdp()
+    np.testing.assert_allclose(mdp.transition[0, 0], [0.7, 0.3])
+    np.testing.assert_allclose(mdp.transition[1, 0], [0.2, 0.8])
+    np.testing.assert_allclose(mdp.reward, [[-0.45, -0.1], [0.5, 0.5]])
+    assert float(mdp.discount) == 0.9
+    np.testing.assert_allclose(mdp.initial, [0.5, 0.5])
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_grid_world_values_are_powers_of_the_discount(sparse):
+    """Without slip, n steps from the goal the value is γ^(n − 1), around the wall."""
+    mdp = tabular.grid_world(2, 3, walls=[(0, 1)], goals=[(0, 2)], discount=0.9, sparse=sparse)
+    v = tabular.solve(mdp, operator="hard").v
+    steps = {(0, 0): 4, (1, 0): 3, (1, 1): 2, (1, 2): 1}
+    for (row, column), n in steps.items():
+        assert float(v[3 * row + column]) == pytest.approx(0.9 ** (n - 1), rel=1e-9)
+    assert abs(float(v[2])) <= 1e-9
+    np.testing.assert_allclose(mdp.initial, [0.25, 0, 0, 0.25, 0.25, 0.25])
+
+
+def test_grid_world_slips_to_the_sides():
+    mdp = tabular.grid_world(3, 3, slip=0.2, step_reward=-1.0, goal_reward=5.0)
+    up, right, down, left = mdp.transition[4]  # the middle
+    np.testing.assert_allclose(up, [0, 0.8, 0, 0.1, 0, 0.1, 0, 0, 0], atol=1e-15)
+    np.testing.assert_allclose(right, [0, 0.1, 0, 0, 0, 0.8, 0, 0.1, 0], atol=1e-15)
+    np.testing.assert_allclose(down, [0, 0, 0, 0.1, 0, 0.1, 0, 0.8, 0], atol=1e-15)
+    np.testing.assert_allclose(left, [0, 0.1, 0, 0.8, 0, 0, 0, 0.1, 0], atol=1e-15)
+    # from the cell above the goal (8), down: goal with 0.8
+    assert float(mdp.reward[5, 2]) == pytest.approx(0.8 * 5 - 0.2)
+    assert (np.asarray(mdp.reward[8]) == 0).all()
+    assert (np.asarray(mdp.transition[8, :, 8]) == 1).all()
+
+
+def test_grid_world_refuses_what_lies_outside():
+    with pytest.raises(InputError, match=r"goals has the cell \(3, 0\) outside the grid of 3 x 3"):
+        tabular.grid_world(3, 3, goals=[(3, 0)])
+    with pytest.raises(InputError, match="slip must lie in"):
+        tabular.grid_world(3, 3, slip=1.5)
+    with pytest.raises(InputError, match="no cell left to start from"):
+        tabular.grid_world(1, 1)
+
+
+def values_of_the_table(table, discount, sweeps):
+    """Value iteration on Gymnasium's own table: no bootstrapping where an episode ends."""
+    v = np.zeros(len(table))
+    for _ in range(sweeps):
+        v = np.asarray(
+            [
+                max(
+                    sum(p * (r + discount * (not end) * v[t]) for p, t, r, end in outcomes)
+                    for outcomes in actions.values()
+                )
+                for _, actions in sorted(table.items())
+            ]
+        )
+    return v
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("FrozenLake", {"map_name": "4x4", "is_slippery": True}),
+        ("FrozenLake", {"map_name": "8x8", "is_slippery": False}),
+        ("CliffWalking", {}),
+        ("Taxi", {}),
+    ],
+)
+def test_gymnasium_tables_have_the_values_of_value_iteration_by_hand(name, settings):
+    id = next(i for i in reversed(sorted(gymnasium.registry)) if i.startswith(f"{name}-v"))
+    environment = gymnasium.make(id, **settings)
+    mdp = tabular.from_gymnasium(id, discount=0.8, sparse=True, **settings)
+    table = environment.unwrapped.P
+    assert mdp.num_states == len(table) + 1
+    solution = tabular.solve(mdp, operator="hard", method="modified_policy_iteration")
+    assert solution.status == tabular.Status.CONVERGED
+    np.testing.assert_allclose(solution.v[:-1], values_of_the_table(table, 0.8, 120), atol=1e-8)
+    assert abs(float(solution.v[-1])) <= 1e-9
+    np.testing.assert_allclose(mdp.initial[:-1], environment.unwrapped.initial_state_distrib)
+
+
+def test_an_environment_without_a_table_is_refused():
+    with pytest.raises(InputError, match="CartPole-v1 carries no transition table"):
+        tabular.from_gymnasium("CartPole-v1")
