@@ -83,7 +83,22 @@ class GymnaxEnv:
 
     def step(self, state: PyTree, action: Array, keys: Array) -> tuple[PyTree, Step]:
         """Advance all lanes; actions are int [L] or float [L, act] in the environment's range."""
-        return jax.vmap(self._step_lane)(state, action, keys)
+        successor, next_observation, reward, terminated, truncated = jax.vmap(self._transition)(
+            state, action, keys
+        )
+        ended = terminated | truncated
+
+        def restart(kept: PyTree) -> PyTree:
+            def choose(fresh: Array, old: Array) -> Array:
+                return jnp.where(ended.reshape(-1, *[1] * (old.ndim - 1)), fresh, old)
+
+            return jax.tree.map(choose, self.reset(keys), kept)
+
+        # the draws of a new episode cost more than a step of most environments here
+        state, observation = jax.lax.cond(
+            jnp.any(ended), restart, lambda kept: kept, (successor, next_observation)
+        )
+        return state, Step(observation, next_observation, reward, terminated, truncated)
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """Nothing: the pytree that `step` returns is the whole state."""
@@ -103,19 +118,6 @@ class GymnaxEnv:
     def _reset_lane(self, key: Array) -> tuple[PyTree, Float[Array, " obs"]]:
         observation, state = self._env.reset_env(derive(key, Draw.EPISODE), self._params)
         return self._canonical(state), self._vector(observation)
-
-    def _step_lane(self, state: PyTree, action: Array, key: Array) -> tuple[PyTree, Step]:
-        successor, next_observation, reward, terminated, truncated = self._transition(
-            state, action, key
-        )
-        fresh_state, fresh_observation = self._reset_lane(key)
-        ended = terminated | truncated
-        state, observation = jax.tree.map(
-            lambda fresh, old: jnp.where(ended, fresh, old),
-            (fresh_state, fresh_observation),
-            (successor, next_observation),
-        )
-        return state, Step(observation, next_observation, reward, terminated, truncated)
 
     def _transition(
         self, state: PyTree, action: Array, key: Array

@@ -1,0 +1,95 @@
+"""Optimal model design: eq. (12), its gradient by the implicit function theorem, eq. (13)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from omd.agents.objectives.objective import AgentState, Objective, diagnostics
+from omd.agents.soft_q import Hyper, LearnerState, mean_squared
+from omd.types import Metrics, PyTree, Transition
+
+
+class Omd(Objective):
+    """θ descends the true Bellman error, eq. (11), at the w that the inner loop found.
+
+    The constraint h = ∂L(θ, w)/∂w is linear in the targets y(θ), so u·∂h/∂θ needs no second
+    derivative: with J = ∂Q/∂w, each target's weight is −2/n Σ_critics (J u), and one product
+    with ∂y/∂θ gives the gradient.
+    """
+
+    @property
+    def minibatches(self) -> int:
+        return 2 if self.fresh_outer_batch else 1
+
+    def update(
+        self, state: AgentState, batches: list[Transition], key: Array, hyper: Hyper
+    ) -> tuple[AgentState, Metrics]:
+        inner, outer = batches[0], batches[-1]
+        learner = state.learner
+        if self.cold_start:
+            learner = self.learner.init(jax.random.fold_in(key, 1))
+        learner = self.begin_inner_loop(learner)
+
+        def made(theta):
+            prediction = self.predict(theta, inner, key)
+            return (prediction.reward, prediction.sample), prediction
+
+        model_made, pull_to_theta, prediction = jax.vjp(made, state.theta, has_aux=True)
+
+        def targets(target, made):
+            return self.learner.targets(target, *made, inner, hyper)
+
+        def inner_step(learner, _):
+            y = targets(learner.target, model_made)
+            return self.learner.step(learner, y, inner, hyper)
+
+        if self.inner_steps > 1:
+            learner, _ = jax.lax.scan(inner_step, learner, length=self.inner_steps - 1)
+        target = learner.target
+        y, pull_to_made = jax.vjp(lambda made: targets(target, made), model_made)
+        learner, info = self.learner.step(learner, y, inner, hyper)
+        if self.constraint_target == "moved":
+            target = learner.target
+            y, pull_to_made = jax.vjp(lambda made: targets(target, made), model_made)
+
+        loss, g = self.outer_gradient(learner.w, target, outer, hyper)
+        u, report = self.method.solve(self.hessian_product(learner.w, y, inner), g)
+        weights = self.target_weights(learner.w, u, inner)
+        (gradient,) = pull_to_theta(*pull_to_made(weights))
+        theta, moments = self.descend(state, gradient, hyper)
+        info |= {
+            "solve_residual": report.residual,
+            "solve_iterations": report.iterations.astype(loss.dtype),
+            "solve_status": report.status.astype(loss.dtype),
+        }
+        return (
+            AgentState(theta, moments, learner, state.constants),
+            diagnostics(loss, gradient, prediction, inner, info),
+        )
+
+    def outer_gradient(
+        self, w: PyTree, target: PyTree, batch: Transition, hyper: Hyper
+    ) -> tuple[Array, PyTree]:
+        """L^true(w), eq. (11), and g = ∂L^true/∂w."""
+        y = self.learner.targets(target, batch.reward, batch.next_observation, batch, hyper)
+        return jax.value_and_grad(lambda w: mean_squared(self.learner.predictions(w, batch), y))(w)
+
+    def hessian_product(self, w: PyTree, y: Float[Array, " batch"], batch: Transition):
+        """v -> (∂h/∂w) v, the Hessian of eq. (10) in w at fixed targets: it is symmetric."""
+
+        def constraint(w):
+            return jax.grad(lambda w: mean_squared(self.learner.predictions(w, batch), y))(w)
+
+        return lambda v: jax.jvp(constraint, (w,), (v,))[1]
+
+    def target_weights(self, w: PyTree, u: PyTree, batch: Transition) -> Float[Array, " batch"]:
+        """∂(−u·h)/∂y for each target y of the minibatch."""
+        _, change = jax.jvp(lambda w: self.learner.predictions(w, batch), (w,), (u,))
+        return 2 * jnp.sum(change, axis=0) / change.size
+
+
+def inner_loss(objective: Omd, w: PyTree, state: LearnerState, batch: Transition, hyper: Hyper):
+    """Eq. (10) as a function of w, for checks against general double differentiation."""
+    return objective.learner.bellman_error(w, state.target, batch, hyper)

@@ -1,0 +1,69 @@
+"""How lanes are laid over the devices there are."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from omd.types import PyTree
+
+
+def prepare(lanes: int) -> None:
+    """Ask for one CPU device a core, as far as there are lanes for them.
+
+    Takes effect only before JAX is first used in this process. Each device runs its lanes on one
+    thread: XLA's thread pool loses more in hand-overs than it gains on products this small.
+    """
+    os.environ.setdefault("NPROC", "1")
+    if "XLA_FLAGS" in os.environ and "device_count" in os.environ["XLA_FLAGS"]:
+        return
+    # a RuntimeError says that JAX is in use already: lanes share the devices that were set up
+    with contextlib.suppress(RuntimeError):
+        jax.config.update("jax_num_cpu_devices", max(1, min(lanes, _cores())))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def count(lanes: int, on_host: bool) -> int:
+    """Devices to use; a host environment steps all its lanes in one call, hence on one device."""
+    return 1 if on_host else min(lanes, len(jax.devices()))
+
+
+def over_lanes(
+    together: Callable[[PyTree], PyTree],
+    alone: Callable[[PyTree], PyTree] | None,
+    devices: int,
+) -> Callable[[PyTree], PyTree]:
+    """A function of a pytree with leading lane axes, over all lanes of all devices.
+
+    `together` takes such a pytree. `alone`, if given, takes one lane's without the axis, and a
+    device then takes its lanes one after another: on a CPU a lane's networks and minibatches stay
+    in its cache that way, and XLA's batched small products are slower than single ones.
+    """
+
+    def on_device(lanes: PyTree) -> PyTree:
+        return together(lanes) if alone is None else jax.lax.map(alone, lanes)
+
+    if devices == 1:
+        return on_device
+    lane = PartitionSpec("lane")
+    return jax.shard_map(
+        on_device, mesh=_mesh(devices), in_specs=lane, out_specs=lane, check_vma=False
+    )
+
+
+def place(tree: PyTree, devices: int) -> PyTree:
+    """Put a pytree with leading lane axes where `over_lanes` wants it."""
+    if devices == 1:
+        return jax.device_put(tree, jax.devices()[0])
+    return jax.device_put(tree, NamedSharding(_mesh(devices), PartitionSpec("lane")))
+
+
+def _mesh(devices: int) -> jax.sharding.Mesh:
+    return jax.make_mesh((devices,), ("lane",), devices=jax.devices()[:devices])

@@ -1,0 +1,217 @@
+"""The one training loop: L lanes, each a seed with its own settings, in one compiled program."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from omd.agents import AgentState, Hyper, agent, replay
+from omd.config import Config
+from omd.envs import Env
+from omd.training import devices
+from omd.training.evaluation import evaluate
+from omd.types import Metrics, PyTree, Transition
+
+
+class LaneState(NamedTuple):
+    """Everything a lane is; leaves carry the lane axis. Its random numbers come from its own key
+    and its step alone, so they don't depend on which lanes run beside it or how it is cut."""
+
+    key: Array
+    step: Int[Array, L]
+    env: PyTree
+    observation: Array
+    replay: replay.Replay
+    agent: AgentState
+    hyper: Hyper
+
+
+class Draws(NamedTuple):
+    """One step's random numbers, drawn for a whole chunk at once; keys as raw words.
+
+    Threefry is a loop of many small operations on a CPU: drawn step by step it would cost a
+    quarter of the update; drawn together it is lost in the noise.
+    """
+
+    env: Array
+    action: agent.Noise
+    minibatches: Array
+    update: Array
+
+
+class Program:
+    """The compiled functions of a group of lanes that share all shapes."""
+
+    def __init__(self, config: Config, env: Env, evaluation_env: Env, lanes: int, padded: int):
+        """`evaluation_env` has `evaluate_episodes` × `lanes` lanes of its own."""
+        self.config, self.env, self.evaluation_env = config, env, evaluation_env
+        self.agent = agent.build(config, env.spec, padded)
+        self.devices = devices.count(lanes, env.on_host)
+        # a device takes an equal share; the last lane fills up what is missing
+        self.padding = -lanes % self.devices
+        self.lanes = lanes
+        self.one_by_one = jax.default_backend() == "cpu" and not env.on_host
+        self._chunks: dict[tuple[int, bool], Any] = {}
+
+        def evaluate_alone(lane):
+            return _squeeze(self._evaluate_lanes(_expand(lane)))
+
+        self._evaluate = jax.jit(
+            devices.over_lanes(
+                self._evaluate_lanes, evaluate_alone if self.one_by_one else None, self.devices
+            )
+        )
+
+    def init(self, lanes: list[Config]) -> LaneState:
+        """Lane by lane, so that a lane's first numbers are the same whatever runs beside it."""
+        lanes = lanes + [lanes[-1]] * self.padding
+        keys = [jax.random.key(config.seed_list[0]) for config in lanes]
+        init_keys = [jax.random.fold_in(key, 0) for key in keys]
+        reset = jax.random.wrap_key_data(
+            jnp.stack([jax.random.key_data(jax.random.fold_in(key, 1)) for key in keys])
+        )
+        env, observation = self.env.reset(reset[: self.env.lanes] if self.env.on_host else reset)
+        buffers = replay.empty(self.env.spec, self.config.capacity, self.env.dtype)
+        inits = {
+            width: jax.jit(
+                agent.build(
+                    dataclasses.replace(self.config, model_hidden=width),
+                    self.env.spec,
+                    self.agent.model.padded,
+                ).init
+            )
+            for width in {config.model_hidden for config in lanes}
+        }
+        agents = [
+            inits[config.model_hidden](key) for config, key in zip(lanes, init_keys, strict=True)
+        ]
+        stack = functools.partial(jax.tree.map, lambda *x: jnp.stack(x))
+        count = len(lanes)
+        state = LaneState(
+            jax.random.wrap_key_data(
+                jnp.stack([jax.random.key_data(jax.random.fold_in(key, 2)) for key in keys])
+            ),
+            jnp.zeros(count, jnp.int32),
+            env,
+            observation,
+            jax.tree.map(lambda x: jnp.zeros((count, *x.shape), x.dtype), buffers),
+            stack(*agents),
+            stack(*(agent.hyper(config) for config in lanes)),
+        )
+        return devices.place(state, self.devices)
+
+    def advance(self, state: LaneState, steps: int, learn: bool) -> tuple[LaneState, Metrics]:
+        """`steps` environment steps, each with one update where `learn`; metrics are means over
+        the steps, [L]."""
+        if (steps, learn) not in self._chunks:
+            chunk = functools.partial(self._chunk, steps=steps, learn=learn)
+            together = functools.partial(chunk, each=jax.vmap, env_step=self.env.step)
+            alone = functools.partial(chunk, each=lambda f: f, env_step=self._step_alone)
+            mapped = devices.over_lanes(together, alone if self.one_by_one else None, self.devices)
+            self._chunks[steps, learn] = jax.jit(mapped, donate_argnums=0)
+        return self._chunks[steps, learn](state)
+
+    def evaluate(self, state: LaneState) -> Metrics:
+        """Return and length of `evaluate_episodes` episodes of each lane, their mean, [L]."""
+        return self._evaluate((state.key, state.step, state.agent, state.hyper))
+
+    def _evaluate_lanes(self, args) -> Metrics:
+        key, step, agents, hyper = args
+        keys = jax.vmap(lambda k, t: jax.random.fold_in(jax.random.fold_in(k, t), 7))(key, step)
+        return evaluate(self.agent, self.evaluation_env, agents, hyper, keys, self.config)
+
+    def _step_alone(self, state, action, key):
+        return _squeeze(self.env.step(*_expand((state, action, key))))
+
+    def _draw(self, key: Array, step: Array) -> Draws:
+        """The random numbers of one step of one lane."""
+        objective, learner = self.agent.objective, self.agent.learner
+        shape = (objective.minibatches, self.config.batch_size)
+        sizes = [2, 2, learner.action_bits, shape[0] * shape[1]]
+        bits = jax.random.bits(jax.random.fold_in(key, step), (sum(sizes),))
+        env, update, action, minibatches = jnp.split(bits, list(itertools.accumulate(sizes))[:-1])
+        return Draws(env, learner.noise(action), minibatches.reshape(shape), update)
+
+    def _chunk(
+        self, state: LaneState, steps: int, learn: bool, each: Callable, env_step: Callable
+    ) -> tuple[LaneState, Metrics]:
+        """`each` makes a function of one lane one of the lanes in `state`: `jax.vmap`, or nothing
+        where `state` is one lane without the axis; `env_step` steps the environment of those."""
+        explore = state.hyper
+        if not learn:
+            explore = explore._replace(epsilon=jnp.full_like(explore.epsilon, 2))
+
+        def step(carry, draws: Draws):
+            env_state, observation, buffer, agents = carry
+            action = each(self.agent.act)(agents, observation, draws.action, explore)
+            keys = jax.random.wrap_key_data(draws.env)
+            env_state, after = env_step(env_state, action, keys)
+            transition = Transition(
+                observation, action, after.reward, after.next_observation, after.terminated
+            )
+            buffer = each(replay.add)(buffer, transition)
+            info: Metrics = {"reward": after.reward}
+            if learn:
+                agents, updated = each(self._update)(
+                    agents, buffer, draws.minibatches, draws.update, state.hyper
+                )
+                info |= updated
+            return (env_state, after.observation, buffer, agents), info
+
+        times = jnp.arange(steps)[(...,) + (None,) * state.step.ndim] + state.step
+        draws = jax.vmap(each(self._draw), (None, 0))(state.key, times)
+        carry = (state.env, state.observation, state.replay, state.agent)
+        carry, infos = jax.lax.scan(step, carry, draws)
+        env_state, observation, buffer, agents = carry
+        means = {name: jnp.mean(x, axis=0) for name, x in infos.items()}
+        return (
+            LaneState(
+                state.key,
+                state.step + steps,
+                env_state,
+                observation,
+                buffer,
+                agents,
+                state.hyper,
+            ),
+            means | {"finite": each(_finite)(agents)},
+        )
+
+    def _update(self, agents, buffer, bits, key, hyper):
+        batches = [replay.sample(buffer, b, self.env.spec) for b in bits]
+        return self.agent.update(agents, batches, jax.random.wrap_key_data(key), hyper)
+
+
+def _expand(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: x[None], tree)
+
+
+def _squeeze(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: x[0], tree)
+
+
+def _finite(agents: AgentState) -> Array:
+    """Whether all parameters of a lane are finite."""
+    leaves = jax.tree.leaves((agents.theta, agents.learner.w, agents.learner.target))
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in leaves]))
+
+
+def boundaries(config: Config, start: int) -> list[tuple[int, bool, bool]]:
+    """Chunks from `start` on, as (end, whether it learns, whether an evaluation follows)."""
+    cuts = {*range(0, config.steps, config.evaluate_every), config.random_steps, config.steps}
+    ends = sorted(end for end in cuts if start < end <= config.steps)
+    return [
+        (
+            end,
+            begin >= config.random_steps,
+            end % config.evaluate_every == 0 or end == config.steps,
+        )
+        for begin, end in zip([start, *ends], ends, strict=False)
+    ]
