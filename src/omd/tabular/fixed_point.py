@@ -162,7 +162,8 @@ def solve_dense(
 ) -> Float[Array, " S"]:
     """(I − γP^π)⁻¹ right, by LU, or by elimination written out for a few states."""
     chain = transition_under(transition, policy)
-    return jnp.linalg.solve(jnp.eye(right.size, dtype=right.dtype) - discount * chain, right)
+    matrix = jnp.eye(right.size, dtype=right.dtype) - discount * chain
+    return eliminate(matrix, right) if right.size <= UNROLLED else jnp.linalg.solve(matrix, right)
 
 
 def _shift(discount: Scalar, low: Scalar, high: Scalar) -> Scalar:
