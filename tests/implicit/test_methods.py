@@ -230,6 +230,26 @@ def test_how_failures_are_called():
         assert _status(report) == Status.NON_FINITE
 
 
+@pytest.mark.parametrize(("factor", "expected"), [(1.05, "CONVERGED"), (0.95, "MAX_STEPS")])
+def test_the_tolerance_is_the_boundary(factor, expected):
+    matrix = _matrix(0, "definite")
+    _, first = _solve(implicit.CG(rtol=1e-12, max_steps=2), matrix, _G)
+    _, second = _solve(implicit.CG(rtol=factor * first.residual, max_steps=2), matrix, _G)
+    np.testing.assert_allclose(second.residual, first.residual)
+    assert _status(second) == Status[expected]
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_squares_may_leave_the_range_of_single_precision(size):
+    with jax.enable_x64(False):
+        matrix = _matrix(0, "definite").astype(np.float32)
+        g = (size * _G).astype(np.float32)
+        u, report = _solve(implicit.CG(), matrix, g)
+        assert _status(report) == Status.CONVERGED
+        exact = np.linalg.solve(matrix.astype(float), g.astype(float))
+        np.testing.assert_allclose(u / size, exact / size, rtol=1e-3)
+
+
 def test_zero_gradient_has_the_zero_solution():
     for method in [*_CHECKED, implicit.PseudoInverse()]:
         u, report = _solve(method, _matrix(0, "definite"), np.zeros(N))
