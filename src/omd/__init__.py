@@ -1,0 +1,52 @@
+"""omd: world models trained for control instead of likelihood.
+
+Names are imported when they are first used, so that `import omd` and `omd --help` don't wait for
+JAX.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from omd import agents, envs, figures, implicit, tabular, training
+    from omd.config import Config
+    from omd.errors import InputError
+    from omd.experiment import load, train
+    from omd.training.run import Run
+
+_HOMES = {
+    "Config": "omd.config",
+    "InputError": "omd.errors",
+    "Run": "omd.training.run",
+    "load": "omd.experiment",
+    "train": "omd.experiment",
+}
+_ROOMS = ("agents", "envs", "figures", "implicit", "tabular", "training")
+
+__all__ = [
+    "Config",
+    "InputError",
+    "Run",
+    "agents",
+    "envs",
+    "figures",
+    "implicit",
+    "load",
+    "tabular",
+    "train",
+    "training",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _ROOMS:
+        return importlib.import_module(f"omd.{name}")
+    raise AttributeError(f"module 'omd' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

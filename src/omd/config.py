@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import math
+import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from omd.types import InputError
+from omd.errors import InputError
 
 OBJECTIVES = ("omd", "mle", "vep")
 HYPERGRADIENTS = (
@@ -195,6 +197,17 @@ class Config:
         for name in values:
             closest("setting", name, known)
         return cls(**values)
+
+    @classmethod
+    def of_run(cls, folder: pathlib.Path) -> Config:
+        """The settings that a run folder holds; raises `InputError` if it is none."""
+        path = folder / "config.json"
+        if not path.is_file():
+            raise InputError(f"{folder} is no run: it has no config.json")
+        try:
+            return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(f"{path} can't be read: {error}") from error
 
 
 def closest(what: str, name: str, known: Iterable[str]) -> str:

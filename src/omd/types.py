@@ -1,4 +1,4 @@
-"""Plain records that the rooms hand to each other. This module imports nothing of ours."""
+"""Plain records that the rooms hand to each other."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any, NamedTuple, Protocol
 
 from jaxtyping import Array, Bool, Float
 
+from omd.errors import InputError
+
+__all__ = ["BatchedEnv", "EnvSpec", "InputError", "Metrics", "PyTree", "Step", "Transition"]
+
 PyTree = Any
 Metrics = dict[str, Array]
-
-
-class InputError(ValueError):
-    """Bad input from a user: one sentence with what was wrong, the value seen, what to do."""
 
 
 class Transition(NamedTuple):
@@ -21,10 +21,10 @@ class Transition(NamedTuple):
     observation: Float[Array, "... obs"]
     action: Array
     """int32 [...] for discrete actions, float [..., act] for continuous ones."""
-    reward: Float[Array, "..."]
+    reward: Float[Array, ...]
     next_observation: Float[Array, "... obs"]
     """The true successor, before any reset."""
-    terminated: Bool[Array, "..."]
+    terminated: Bool[Array, ...]
     """Bootstrapping stops here, and only here: a time limit is not a termination."""
 
 
@@ -35,9 +35,9 @@ class Step(NamedTuple):
     """The observation to go on from: that of the new episode where one ended."""
     next_observation: Float[Array, "L obs"]
     """The true successor, before any reset."""
-    reward: Float[Array, "L"]
-    terminated: Bool[Array, "L"]
-    truncated: Bool[Array, "L"]
+    reward: Float[Array, L]
+    terminated: Bool[Array, L]
+    truncated: Bool[Array, L]
 
 
 @dataclasses.dataclass(frozen=True)

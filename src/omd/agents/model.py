@@ -68,7 +68,7 @@ class Model:
         return Prediction(mean, log_std, mean + noise * jnp.exp(log_std), reward)
 
     def transition(self, prediction: Prediction, batch: Transition) -> Transition:
-        """The minibatch with model-made rewards and next states; terminations stay the true ones."""
+        """The minibatch with model-made rewards and next states; terminations stay true."""
         return batch._replace(reward=prediction.reward, next_observation=prediction.sample)
 
 

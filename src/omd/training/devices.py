@@ -66,4 +66,6 @@ def place(tree: PyTree, devices: int) -> PyTree:
 
 
 def _mesh(devices: int) -> jax.sharding.Mesh:
-    return jax.make_mesh((devices,), ("lane",), devices=jax.devices()[:devices])
+    return jax.make_mesh(
+        (devices,), ("lane",), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:devices]
+    )

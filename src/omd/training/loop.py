@@ -54,7 +54,6 @@ class Program:
         self.config, self.env, self.evaluation_env = config, env, evaluation_env
         self.agent = agent.build(config, env.spec, padded)
         self.devices = devices.count(lanes, env.on_host)
-        # a device takes an equal share; the last lane fills up what is missing
         self.padding = -lanes % self.devices
         self.lanes = lanes
         self.one_by_one = jax.default_backend() == "cpu" and not env.on_host
@@ -69,15 +68,15 @@ class Program:
             )
         )
 
-    def init(self, lanes: list[Config]) -> LaneState:
-        """Lane by lane, so that a lane's first numbers are the same whatever runs beside it."""
-        lanes = lanes + [lanes[-1]] * self.padding
+    def fresh(self, lanes: list[Config]) -> LaneState:
+        """Lanes before their first step, each initialised by itself, so that its numbers are the
+        same whatever runs beside it."""
         keys = [jax.random.key(config.seed_list[0]) for config in lanes]
         init_keys = [jax.random.fold_in(key, 0) for key in keys]
         reset = jax.random.wrap_key_data(
             jnp.stack([jax.random.key_data(jax.random.fold_in(key, 1)) for key in keys])
         )
-        env, observation = self.env.reset(reset[: self.env.lanes] if self.env.on_host else reset)
+        env, observation = self.env.reset(reset)
         buffers = replay.empty(self.env.spec, self.config.capacity, self.env.dtype)
         inits = {
             width: jax.jit(
@@ -94,7 +93,7 @@ class Program:
         ]
         stack = functools.partial(jax.tree.map, lambda *x: jnp.stack(x))
         count = len(lanes)
-        state = LaneState(
+        return LaneState(
             jax.random.wrap_key_data(
                 jnp.stack([jax.random.key_data(jax.random.fold_in(key, 2)) for key in keys])
             ),
@@ -105,6 +104,11 @@ class Program:
             stack(*agents),
             stack(*(agent.hyper(config) for config in lanes)),
         )
+
+    def place(self, state: LaneState) -> LaneState:
+        """Lay lanes over the devices; the last one is repeated until each has an equal share."""
+        if self.padding:
+            state = jax.tree.map(lambda x: jnp.concatenate([x, *[x[-1:]] * self.padding]), state)
         return devices.place(state, self.devices)
 
     def advance(self, state: LaneState, steps: int, learn: bool) -> tuple[LaneState, Metrics]:

@@ -1,0 +1,183 @@
+"""The `omd` command. No logic: it reads options, calls the library, prints what came out."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import sys
+from typing import Any
+
+import click
+
+from omd.config import Config, closest
+from omd.errors import InputError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="omd", message="%(prog)s %(version)s")
+def cli() -> None:
+    """World models trained for control instead of likelihood.
+
+    \b
+    omd train CartPole-v1               train OMD, with a picture of the learning curve
+    omd train CartPole-v1 --objective mle --seeds 10
+    omd evaluate runs/CartPole-v1-omd-1
+    omd figure 2                        a figure of the paper
+    """
+
+
+def _settings(command):
+    """One option for each field of `Config`, in its order and with its help."""
+    for field in reversed(dataclasses.fields(Config)):
+        if field.name == "env":
+            continue
+        choices = f" [{' | '.join(c)}]" if (c := field.metadata["choices"]) else ""
+        default = "steps" if field.default is None else field.default
+        command = click.option(
+            f"--{field.name.replace('_', '-')}",
+            field.name,
+            metavar="NAME" if isinstance(field.default, str) else "N",
+            help=f"{field.metadata['help']}{choices}  [default: {default}]",
+        )(command)
+    return command
+
+
+@cli.command()
+@click.argument("env", required=False)
+@_settings
+@click.option("--name", help="Name of the run's folder.  [default: environment-objective-number]")
+@click.option("--out", default="runs", show_default=True, help="Folder that holds the runs.")
+@click.option("--resume", metavar="RUN", help="Go on with a run that was stopped.")
+@click.option("--track", metavar="NAME", help="Also send metrics to a tracker: tensorboard.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def train(
+    env: str | None,
+    name: str | None,
+    out: str,
+    resume: str | None,
+    track: str | None,
+    quiet: bool,
+    **settings: str | None,
+) -> None:
+    """Train on the environment ENV, all seeds side by side."""
+    given = {k: v for k, v in {"env": env, **settings}.items() if v is not None}
+    if resume is not None:
+        if name is not None:
+            raise InputError("--name goes with a new run: leave it out with --resume")
+        config = _resumed(pathlib.Path(resume), given)
+    elif env is None:
+        raise InputError("no environment: name one, such as CartPole-v1 (`omd list` shows all)")
+    else:
+        config = Config(**_read(given))
+    import omd
+    from omd import report
+
+    run = omd.train(config, out=out, name=name, resume=resume, track=track, progress=not quiet)
+    report.show(run)
+    if not run.finished:
+        print(f"stopped at step {run.step}; go on with: omd train --resume {run.path}")
+        sys.exit(130)
+
+
+@cli.command()
+@click.argument("run")
+@click.option("--episodes", default=10, show_default=True, help="Episodes of each seed.")
+@click.option("--seed", default=0, show_default=True, help="Draws other episodes.")
+def evaluate(run: str, episodes: int, seed: int) -> None:
+    """Play fresh episodes with the policies of RUN."""
+    import omd
+    from omd import report
+
+    report.show_evaluation(omd.load(run).evaluate(episodes, seed=seed), episodes)
+
+
+@cli.command("list")
+@click.argument("what", required=False, metavar="[environments|objectives|hypergradients|runs]")
+@click.option("--out", default="runs", show_default=True, help="Folder that holds the runs.")
+def list_(what: str | None, out: str) -> None:
+    """What there is: environments, objectives, hypergradients, runs."""
+    from omd import report
+
+    sections = ("environments", "objectives", "hypergradients", "runs")
+    wanted = sections if what is None else (closest("section", what, sections),)
+    for section in wanted:
+        report.listing(section, pathlib.Path(out), brief=what is None)
+
+
+@cli.command()
+@click.argument("number", metavar="{2|3|6}")
+@click.option("--out", default="figures", show_default=True, help="Folder for the files.")
+@click.option("--budget", default="paper", show_default=True, help="smoke or paper.")
+@click.option("--projection", default="ball", show_default=True, help="ball or reference.")
+@click.option("--seeds", default=10, show_default=True, help="Seeds of each point.")
+def figure(number: str, out: str, budget: str, projection: str, seeds: int) -> None:
+    """Make a figure of the paper: PNG, PDF, a tidy CSV and its settings."""
+    import importlib
+
+    closest("figure", number, ("2", "3", "6"))
+    module = importlib.import_module(f"omd.figures.figure_{number}")
+    for path in module.make(
+        pathlib.Path(out),
+        budget=budget,
+        projection=projection,
+        seeds=seeds,
+        progress=lambda line: print(line, file=sys.stderr),
+    ):
+        print(path)
+
+
+@cli.command()
+@click.argument("problem", required=False)
+def gradcheck(problem: str | None) -> None:
+    """Compare all hypergradients with finite differences on a problem of the zoo."""
+    from omd import report
+
+    report.gradcheck(problem)
+
+
+def _read(given: dict[str, Any]) -> dict[str, Any]:
+    """Numbers from the command line's text; `Config` checks and rejects the rest."""
+    texts = {f.name for f in dataclasses.fields(Config) if isinstance(f.default, str)}
+    return {k: v if k in texts else _number(k, v) for k, v in given.items()}
+
+
+def _number(name: str, text: str) -> float | int:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    raise InputError(f"{name} is {text!r}: give a number")
+
+
+def _resumed(path: pathlib.Path, given: dict[str, Any]) -> Config:
+    """The run's own settings with the given ones on top; the library rejects a difference."""
+    return dataclasses.replace(Config.of_run(path), **_read(given))
+
+
+def main() -> None:
+    """Entry point: bad input is one sentence on stderr and exit code 2."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message())
+        sys.exit(2)
+    except click.ClickException as error:
+        sys.exit(_complain(error.format_message()))
+    except InputError as error:
+        sys.exit(_complain(str(error)))
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def _complain(sentence: str) -> int:
+    print(f"omd: {sentence}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""What the command line prints: tables of runs and evaluations, lists of what there is."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+from typing import TYPE_CHECKING
+
+import rich.console
+import rich.table
+
+from omd.config import HYPERGRADIENTS, OBJECTIVES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from omd.training.run import Run
+
+PURPOSES = {
+    "omd": "the true Bellman error, through the optimal Q-function (eq. 12, 13)",
+    "mle": "likelihood of next states and rewards (eq. 1)",
+    "vep": "values of random value functions at the next state (eq. 14)",
+}
+
+
+def mean_and_error(values: pd.Series) -> str:
+    """Mean ± standard error."""
+    if len(values) < 2:
+        return f"{values.mean():.1f}"
+    return f"{values.mean():.1f} ± {values.std(ddof=1) / math.sqrt(len(values)):.1f}"
+
+
+def show(run: Run) -> None:
+    """The table at the end of a run, and where its picture is."""
+    console = rich.console.Console()
+    returns, diverged = run.final_returns(), run.diverged()
+    table = rich.table.Table(title=f"{run.config.objective.upper()} on {run.config.env}")
+    table.add_column("seed", justify="right")
+    table.add_column("return (last 10 evaluations)", justify="right")
+    table.add_column("model MSE", justify="right")
+    table.add_column("status")
+    last = run.metrics[run.metrics["step"] == run.step].set_index("seed")
+    for seed, value in returns.items():
+        mse = last["model_mse"].get(seed, math.nan) if "model_mse" in last else math.nan
+        status = f"diverged at step {diverged[seed]}" if seed in diverged else "ok"
+        table.add_row(str(seed), f"{value:.1f}", f"{mse:.3g}", status)
+    table.add_section()
+    table.add_row("mean", mean_and_error(returns), "", f"{len(returns)} seeds, ± standard error")
+    console.print(table)
+    console.print(f"picture: {run.path / 'learning-curve.png'}", soft_wrap=True, highlight=False)
+
+
+def show_evaluation(frame: pd.DataFrame, episodes: int) -> None:
+    table = rich.table.Table(title=f"{episodes} episodes of each seed")
+    for column in ("seed", "return", "length"):
+        table.add_column(column, justify="right")
+    for row in frame.itertuples():
+        table.add_row(str(row.seed), f"{row.episode_return:.1f}", f"{row.episode_length:.1f}")
+    table.add_section()
+    table.add_row("mean", mean_and_error(frame["episode_return"]), "")
+    rich.console.Console().print(table)
+
+
+def listing(section: str, out: pathlib.Path, brief: bool) -> None:
+    """Print one section of `omd list`; `brief` cuts the long list of environments."""
+    console = rich.console.Console(highlight=False)
+    console.print(f"[bold]{section}")
+    for line in _LISTINGS[section](out, brief):
+        console.print(f"  {line}", soft_wrap=True, markup=False)
+
+
+def _environments(out: pathlib.Path, brief: bool) -> list[str]:
+    from omd import envs
+
+    lines = []
+    for backend, ids in envs.available().items():
+        shown = ids[:12] if brief else ids
+        more = f", … ({len(ids)}; `omd list environments`)" if len(shown) < len(ids) else ""
+        lines.append(f"{backend}: {', '.join(shown)}{more}")
+    return lines
+
+
+def _runs(out: pathlib.Path, brief: bool) -> list[str]:
+    from omd.training.run import load
+
+    lines = []
+    for config in sorted(out.glob("*/config.json")):
+        run = load(config.parent)
+        state = "finished" if run.finished else f"at step {run.step} of {run.config.steps}"
+        figures = "" if run.metrics.empty else f", return {mean_and_error(run.final_returns())}"
+        lines.append(f"{run.path}: {run.config.objective} on {run.config.env}, {state}{figures}")
+    return lines or [f"none in {out}"]
+
+
+_LISTINGS = {
+    "environments": _environments,
+    "objectives": lambda out, brief: [f"{name}: {PURPOSES[name]}" for name in OBJECTIVES],
+    "hypergradients": lambda out, brief: list(HYPERGRADIENTS),
+    "runs": _runs,
+}
+
+
+def gradcheck(problem: str | None) -> None:
+    """Print the comparison of hypergradients on one problem of the zoo, or on all."""
+    import jax
+
+    from omd.config import closest
+    from omd.implicit import problems
+
+    names = problems.names()
+    wanted = names if problem is None else (closest("problem", problem, names),)
+    with jax.enable_x64(True):
+        for name in wanted:
+            print(f"{name}\n{problems.get(name).check().table()}\n")
