@@ -239,7 +239,7 @@ def test_the_tolerance_is_the_boundary(factor, expected):
     assert _status(second) == Status[expected]
 
 
-@pytest.mark.parametrize("size", [1e-30, 1e30])
+@pytest.mark.parametrize("size", [1e-30, 1e25])
 def test_squares_may_leave_the_range_of_single_precision(size):
     with jax.enable_x64(False):
         matrix = _matrix(0, "definite").astype(np.float32)

@@ -146,7 +146,7 @@ def _scaled_solve(
         lambda v: scale(_SCALE, fixed_operator(v)), jax.eval_shape(lambda: right), tags
     )
     solution = lx.linear_solve(linear, scale(1 / length, fixed_right), solver, throw=False)
-    u = scale(length, scale(_SCALE, solution.value))
+    u = scale(_SCALE * length, solution.value)
     equation = (_equation, (closed, right), ())
     return implicit_function(equation, constant(u), adjoint), solution.stats["num_steps"]
 
