@@ -8,65 +8,35 @@ import pytest
 from omd import implicit
 from omd.implicit import Status
 
-_RESULTS = {}
 
-
-@pytest.fixture(params=implicit.problems.names())
-def checked(request):
-    """(problem, result), computed once a problem and process."""
-    if request.param not in _RESULTS:
-        problem = implicit.problems.get(request.param)
-        _RESULTS[request.param] = problem, problem.check()
-    return _RESULTS[request.param]
-
-
-def test_all_methods_are_tried(checked):
-    _, result = checked
+@pytest.mark.parametrize("name", implicit.problems.names())
+def test_every_method_does_what_it_can(name):
+    """One test a problem: computing the comparison is the slow part."""
+    problem = implicit.problems.get(name)
+    result = problem.check()
     assert [row.name for row in result.rows] == list(implicit.METHODS)
-
-
-def test_exact_methods_agree_to_1e_6_and_the_others_do_not(checked):
-    problem, result = checked
     assert result.constraint_norm < 1e-12
     assert result.tolerance == 1e-6
+
     assert set(result.agreeing) == problem.exact
     for row in result.rows:
         assert row.agrees == (row.error_differences <= 1e-6)
         if row.name in problem.exact:
-            assert row.error_differences < 1e-6
             assert row.error_unrolled < 1e-6
-            if "dense" in problem.exact:
-                assert row.error_dense < 1e-6
+            assert row.error_dense < 1e-6 or "dense" not in problem.exact
         else:
             assert not row.error_differences < 0.01
 
-
-def test_whatever_claims_convergence_agrees(checked):
-    _, result = checked
     claimed = [row for row in result.rows if row.status == Status.CONVERGED]
     assert claimed
     assert all(row.agrees for row in claimed)
-
-
-def test_conjugate_gradient_owns_up_on_a_jacobian_that_is_not_symmetric(checked):
-    problem, result = checked
-    if problem.name == "soft-q":
+    if name == "soft-q":  # I − γP is not symmetric
         assert result["cg"].status == Status.MAX_STEPS
         assert result["cg"].residual > 0.01
-        assert result["cg"].error_differences > 0.01
-
-
-def test_singular_jacobian_is_reported(checked):
-    problem, result = checked
-    if problem.name == "singular":
+    if name == "singular":
         assert result["dense"].status in (Status.SINGULAR, Status.NON_FINITE)
-        assert result["cg"].status != Status.CONVERGED
-        assert result["gmres"].status != Status.CONVERGED
         assert result["pseudo-inverse"].residual > 0.1  # g lies partly outside the range
 
-
-def test_table_has_a_line_for_each_method(checked):
-    _, result = checked
     lines = str(result).splitlines()
     assert len(lines) == len(result.rows) + 2
     for row, line in zip(result.rows, lines[1:], strict=False):
