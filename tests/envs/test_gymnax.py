@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from typing import Any
 
@@ -23,13 +24,20 @@ FIELDS = {
 }
 
 
-def beside_gymnasium(id: str, steps: int, dtype: Any, policy: Any) -> dict[str, Any]:
-    """Step ours and Gymnasium's from the same state: largest differences and the ends seen."""
-    env, theirs = envs.make(id, lanes=1, dtype=dtype), gymnasium.make(id)
-    random = np.random.default_rng(0)
+@functools.cache
+def compiled(id: str, dtype: Any) -> tuple[Any, Any]:
+    """Reset, and step with an action and the number of the step, of one lane."""
+    env = envs.make(id, lanes=1, dtype=dtype)
     key = jax.random.key(1)
     step = jax.jit(lambda s, a, i: env.step(s, a[None], jax.random.fold_in(key, i)[None]))
-    state, observation = jax.jit(env.reset)(key[None])
+    return jax.jit(lambda: env.reset(key[None])), step
+
+
+def beside_gymnasium(id: str, steps: int, dtype: Any, policy: Any) -> dict[str, Any]:
+    """Step ours and Gymnasium's from the same state: largest differences and the ends seen."""
+    (reset, step), theirs = compiled(id, dtype), gymnasium.make(id)
+    random = np.random.default_rng(0)
+    state, observation = reset()
     theirs.reset(seed=0)
     seen: dict[str, Any] = {"observation": 0.0, "reward": 0.0, "ends": []}
     for i in range(steps):
@@ -92,11 +100,9 @@ def test_a_lane_alone_is_the_lane_among_ten_bit_for_bit(id: str, unroll: Any) ->
     among = envs.make(id, lanes=10)
     steps = unroll(among, keys, 400)[1]
     assert steps.terminated.sum() > 10
-    for lanes in (1, 3) if id == "CartPole-v1" else (1,):
-        some = envs.make(id, lanes=lanes)
-        alone = unroll(some, keys[4 : 4 + lanes], 400)[1]
-        for ten, one in zip(steps, alone, strict=True):
-            np.testing.assert_array_equal(ten[:, 4 : 4 + lanes], one)
+    alone = unroll(envs.make(id, lanes=1), keys[4:5], 400)[1]
+    for ten, one in zip(steps, alone, strict=True):
+        np.testing.assert_array_equal(ten[:, 4:5], one)
 
 
 def test_lanes_with_sines_agree_up_to_rounding() -> None:

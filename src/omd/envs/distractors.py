@@ -45,7 +45,12 @@ class DistractedEnv:
         state, step = self._env.step(state, action, keys)
         after = self._noise(keys, Draw.NOISE)
         ended = (step.terminated | step.truncated)[:, None]
-        onward = jnp.where(ended, self._noise(keys, Draw.EPISODE_NOISE), after)
+        # hundreds of normal numbers cost more than the rest of a step: drawn only if needed
+        onward = jax.lax.cond(
+            jnp.any(ended),
+            lambda: jnp.where(ended, self._noise(keys, Draw.EPISODE_NOISE), after),
+            lambda: after,
+        )
         return state, step._replace(
             observation=self._append(step.observation, onward),
             next_observation=self._append(step.next_observation, after),

@@ -79,7 +79,7 @@ class Lane:
             command: Any = int(action) + int(space.start)
         else:
             command = np.array(action, space.dtype).reshape(space.shape)
-        self.actions.append(np.array(action))  # a copy: the caller's memory is XLA's to reuse
+        self.actions.append(np.array(action))  # the memory of a callback's arguments isn't ours
         observation, reward, terminated, truncated, _ = self.env.step(command)
         self.observation = self._read(observation)
         return float(reward), bool(terminated), bool(truncated)
