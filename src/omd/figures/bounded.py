@@ -135,12 +135,12 @@ def describe(projection: str, runs: dict[str, Runs], setting: Settings) -> str:
     if projection == "reference":
         return (
             "Projection of the published figure: after each Adam step, logits and reward each by "
-            "itself;\nnot the ball of the paper's text. "
+            "itself; not the ball of the paper's text. "
             f"{count} settled within {setting.max_steps} steps. {lines}"
         )
     return (
         "Projection of the paper's text: one ball, ‖(effective logits, reward)‖ ≤ κ. "
-        f"{count} are stationary on it to {setting.tolerance:g}\n"
+        f"{count} are stationary on it to {setting.tolerance:g} "
         f"(norm of the projected gradient), each the best of {setting.starts} starts. {lines}"
     )
 

@@ -161,8 +161,8 @@ def _draw(
     caption(
         figure,
         "Adam on the Bellman error from random starts, without a norm bound (the paper has none "
-        f"here), in the coordinates\nof “{projection}”: {coordinates}. J of the policy after "
-        f"{setting.max_steps} steps, the last draw of the noise included.\nLines: mean over "
+        f"here), in the coordinates of “{projection}”: {coordinates}. J of the policy after "
+        f"{setting.max_steps} steps, the last draw of the noise included. Lines: mean over "
         f"{setting.seeds} seeds; bands: standard error.",
     )
     watermark(figure, budget)

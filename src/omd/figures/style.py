@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,16 +74,18 @@ def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def caption(figure: Figure, text: str) -> None:
-    """Small print under the axes."""
-    figure.text(0.012, 0.012, text, fontsize=6.5, color=GREY, va="bottom", ha="left")
+    """Small print under the axes, broken into lines that fit the figure's width."""
+    lines = textwrap.fill(text, int(19.5 * figure.get_figwidth()))
+    figure.text(0.012, 0.012, lines, fontsize=6.5, color=GREY, va="bottom", ha="left")
 
 
 def watermark(figure: Figure, budget: str) -> None:
     """Says across the picture that a smoke run is no result."""
     if budget == "smoke":
         figure.text(
-            0.5, 0.5, "SMOKE RUN\nnot the paper's budget", fontsize=30, color="#cc0000",
-            alpha=0.25, ha="center", va="center", rotation=20, weight="bold", zorder=100,
+            0.5, 0.55, "SMOKE RUN\nnot the paper's budget", fontsize=4 * figure.get_figwidth(),
+            color="#cc0000", alpha=0.25, ha="center", va="center", rotation=20, weight="bold",
+            zorder=100,
         )  # fmt: skip
 
 

@@ -24,26 +24,55 @@ from omd.tabular.bounds import (
     theorem_2_omd,
 )
 from omd.tabular.constructors import from_gymnasium, garnet, grid_world, paper_mdp
+from omd.tabular.descent import Designed, descend, uniform_starts
+from omd.tabular.design import (
+    BELLMAN_ERROR,
+    LIKELIHOOD,
+    RETURN,
+    Design,
+    Objective,
+    bellman_constraint,
+    gradient_constraint,
+)
+from omd.tabular.lagrangian import Saddle, find_saddle
+from omd.tabular.lanes import Lanes
 from omd.tabular.mdp import MDP
+from omd.tabular.projection import Model
 from omd.tabular.solve import Solution, Status, evaluate, expected_return, solve
+from omd.tabular.stationary import Stationary, find_stationary, spread_starts
 from omd.tabular.successors import Successors
 
 __all__ = [
+    "BELLMAN_ERROR",
+    "LIKELIHOOD",
     "MDP",
+    "RETURN",
     "Bound",
+    "Design",
+    "Designed",
     "Equivalence",
+    "Lanes",
+    "Model",
     "ModelError",
+    "Objective",
+    "Saddle",
     "Solution",
+    "Stationary",
     "Status",
     "Successors",
     "Sweeps",
     "bellman",
+    "bellman_constraint",
     "bellman_error",
+    "descend",
     "evaluate",
     "expected_next",
     "expected_return",
+    "find_saddle",
+    "find_stationary",
     "from_gymnasium",
     "garnet",
+    "gradient_constraint",
     "greedy_policy",
     "grid_world",
     "hard_bellman",
@@ -57,6 +86,8 @@ __all__ = [
     "soft_value",
     "softmax_policy",
     "solve",
+    "spread_starts",
     "theorem_2_mle",
     "theorem_2_omd",
+    "uniform_starts",
 ]

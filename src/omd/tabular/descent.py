@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -83,56 +84,91 @@ def _descend(design, lanes, projection, optimizer, max_steps, tolerance) -> Desi
     return map_lanes(run, design, lanes)
 
 
-class _State(NamedTuple):
-    theta: Model
-    optimizer: PyTree
-    slope: Model
-    q: Float[Array, "S A"]
-    noise: Float[Array, "S A"] | None
+def _lane(design, lane, *, projection, optimizer, max_steps, tolerance) -> Designed:
+    if lane.hypergradient is not None:
+        design = eqx.tree_at(lambda d: d.hypergradient, design, lane.hypergradient)
+
+    def evaluate(theta, memory, step):
+        q, _ = memory
+        noise = _draw(lane, step)
+        (loss, q), slope = jax.value_and_grad(design.loss, has_aux=True)(theta, q, noise)
+        return loss, slope, (q, noise)
+
+    still = None if lane.noise is None else jnp.zeros_like(lane.q)
+    end = first_order(
+        evaluate, lane.theta, (lane.q, still), optimizer=optimizer, max_steps=max_steps,
+        tolerance=tolerance, project=lambda theta: projection(theta, lane.norm_bound),
+    )  # fmt: skip
+    theta, (q, noise) = end.variables, end.memory
+    if not design.objective.of_solution:
+        q = design.solution(theta, q)
+    noisy = q if noise is None else q + noise
+    return Designed(
+        theta, q, design.expected_return(q), design.expected_return(noisy), end.loss, end.step,
+        end.status,
+    )  # fmt: skip
+
+
+class Progress(NamedTuple):
+    """Where an iteration stands: the loss, the slope and what was remembered at `variables`."""
+
+    variables: PyTree
+    memory: PyTree
     loss: Float[Array, ""]
+    slope: PyTree
+    optimizer: PyTree
     step: Int[Array, ""]
     settled: Bool[Array, ""]
     finite: Bool[Array, ""]
 
+    @property
+    def status(self) -> Int[Array, ""]:
+        """An `implicit.Status`."""
+        status = jnp.where(self.settled, Status.CONVERGED, Status.MAX_STEPS)
+        return jnp.where(self.finite, status, Status.NON_FINITE)
 
-def _lane(design, lane, *, projection, optimizer, max_steps, tolerance) -> Designed:
-    if lane.hypergradient is not None:
-        design = eqx.tree_at(lambda d: d.hypergradient, design, lane.hypergradient)
-    gradient = jax.value_and_grad(design.loss, has_aux=True)
+
+def first_order(
+    evaluate: Callable[[PyTree, PyTree, Int[Array, ""]], tuple[Array, PyTree, PyTree]],
+    variables: PyTree,
+    memory: PyTree,
+    *,
+    optimizer: optax.GradientTransformation,
+    project: Callable[[PyTree], PyTree],
+    max_steps: int,
+    tolerance: float,
+) -> Progress:
+    """Follows a vector field with an optax optimiser until neither variables nor memory move.
+
+    `evaluate(variables, memory, step)` gives (loss, slope, memory), the slope like the variables
+    and the memory for the next call. One lane; to be vmapped.
+    """
 
     def update(state):
-        updates, memory = optimizer.update(state.slope, state.optimizer, state.theta)
-        theta = projection(optax.apply_updates(state.theta, updates), lane.norm_bound)
+        updates, optimizer_state = optimizer.update(state.slope, state.optimizer, state.variables)
+        moved = project(optax.apply_updates(state.variables, updates)), optimizer_state
         # the first pass only evaluates: one copy of the loss in the program instead of two
         keep = partial(jnp.where, state.step < 0)
-        return jax.tree.map(keep, (state.theta, state.optimizer), (theta, memory))
+        return jax.tree.map(keep, (state.variables, state.optimizer), moved)
 
     def body(state):
-        theta, memory = update(state)
+        variables, optimizer_state = update(state)
         step = state.step + 1
-        noise = _draw(lane, step)
-        (loss, q), slope = gradient(theta, state.q, noise)
-        settled = _unchanged((theta, q), (state.theta, state.q), tolerance) & (step > 0)
-        finite = jnp.isfinite(loss) & _all_finite((theta, q))
-        return _State(theta, memory, slope, q, noise, loss, step, settled, finite)
+        loss, slope, memory = evaluate(variables, state.memory, step)
+        new, old = (variables, memory), (state.variables, state.memory)
+        settled = _unchanged(new, old, tolerance) & (step > 0)
+        finite = jnp.isfinite(loss) & _all_finite(new)
+        return Progress(variables, memory, loss, slope, optimizer_state, step, settled, finite)
 
     def going(state):
         return ~state.settled & state.finite & (state.step < max_steps)
 
-    start = _State(
-        lane.theta, optimizer.init(lane.theta), jax.tree.map(jnp.zeros_like, lane.theta), lane.q,
-        None if lane.noise is None else jnp.zeros_like(lane.q),
-        jnp.full_like(lane.norm_bound, jnp.inf), jnp.asarray(-1), jnp.asarray(False),
-        jnp.asarray(True),
+    infinity = jnp.asarray(jnp.inf, jax.tree.leaves(variables)[0].dtype)
+    start = Progress(
+        variables, memory, infinity, jax.tree.map(jnp.zeros_like, variables),
+        optimizer.init(variables), jnp.asarray(-1), jnp.asarray(False), jnp.asarray(True),
     )  # fmt: skip
-    end = jax.lax.while_loop(going, body, start)
-    q = end.q if design.objective.of_solution else design.solution(end.theta, end.q)
-    noisy = q if end.noise is None else q + end.noise
-    status = jnp.where(end.settled, Status.CONVERGED, Status.MAX_STEPS)
-    return Designed(
-        end.theta, q, design.expected_return(q), design.expected_return(noisy), end.loss, end.step,
-        jnp.where(end.finite, status, Status.NON_FINITE),
-    )  # fmt: skip
+    return jax.lax.while_loop(going, body, start)
 
 
 def _draw(lane: Lanes, step) -> Float[Array, "S A"] | None:

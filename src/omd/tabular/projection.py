@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
@@ -28,9 +29,12 @@ Projection = Callable[[Model, Float[Array, ""]], Model]
 
 def ball(theta: Model, norm_bound: Float[Array, ""]) -> Model:
     """θ · κ/‖θ‖ where ‖θ‖ > κ, with one Euclidean norm over logits and reward (section 4.2)."""
-    # a radius of 0 would be 0/0 at θ = 0
+    # the radius is squared in there: 0 would give 0/0 at θ = 0, and infinity ∞/∞
+    free = jnp.isinf(norm_bound)
     smallest = jnp.sqrt(jnp.finfo(theta.reward.dtype).tiny)
-    return optax.projections.projection_l2_ball(theta, jnp.maximum(norm_bound, smallest))
+    radius = jnp.where(free, 1, jnp.maximum(norm_bound, smallest))
+    bounded = optax.projections.projection_l2_ball(theta, radius)
+    return jax.tree.map(lambda x, y: jnp.where(free, x, y), theta, bounded)
 
 
 def reference(theta: Model, norm_bound: Float[Array, ""], *, temperature: float = 0.01) -> Model:
