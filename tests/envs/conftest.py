@@ -64,6 +64,7 @@ class Walk(gymnasium.Env[np.ndarray, Any]):
         self.action_space: Any = gymnasium.spaces.Discrete(2, start=5)
         self.behaviour = behaviour
         self.unseeded = np.random.default_rng()
+        self.resets = 0
         if behaviour == "dict":
             self.observation_space = gymnasium.spaces.Dict({"a": self.observation_space})
         if behaviour == "unbounded":
@@ -74,7 +75,9 @@ class Walk(gymnasium.Env[np.ndarray, Any]):
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         super().reset(seed=seed)
         self.at = self.np_random.normal(size=self.observation_space.shape)
-        self.time = 0
+        self.time, self.resets = 0, self.resets + 1
+        if self.behaviour == "remember":
+            self.at += self.resets
         return self.at.copy(), {}
 
     def step(self, action: Any) -> Any:
@@ -82,14 +85,15 @@ class Walk(gymnasium.Env[np.ndarray, Any]):
         self.time += 1
         if self.behaviour == "raise" and self.time == 4:
             raise OverflowError("the floor is gone")
-        random = self.unseeded if self.behaviour == "unseeded" else self.np_random
-        self.at += random.normal(size=self.at.shape) + (action - 5.5)
+        self.at += self.np_random.normal(size=self.at.shape) + (action - 5.5)
+        if self.behaviour == "unseeded":
+            self.at += 1e-6 * self.unseeded.normal(size=self.at.shape)
         if self.behaviour == "nan":
             self.at[0, 1] = np.nan
         return self.at.copy(), self.at.sum(), bool(abs(self.at).max() > 4), False, {}
 
 
-BEHAVIOURS = ("", "raise", "nan", "unseeded", "dict", "unbounded", "multi-discrete")
+BEHAVIOURS = ("", "raise", "nan", "unseeded", "remember", "dict", "unbounded", "multi-discrete")
 
 
 @pytest.fixture(scope="session", autouse=True)

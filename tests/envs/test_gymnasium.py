@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from omd import envs
+from omd.envs import from_gymnasium
 from omd.types import InputError
 
 KEYS = jax.random.split(jax.random.key(11), 3)
@@ -117,9 +118,32 @@ def test_restore_refuses_what_does_not_fit() -> None:
 
 def test_restore_tells_an_environment_that_its_seed_does_not_govern(unroll: Any) -> None:
     env = envs.make("Walk-unseeded-v0", lanes=1)
-    unroll(env, KEYS[:1], 3)
+    unroll(env, KEYS[:1], 2)
+    assert env.snapshot()["length"].tolist() == [2]  # the episode is not over
     with pytest.raises(InputError, match=r"Walk-unseeded-v0.*lane 0.*can't be resumed"):
         envs.make("Walk-unseeded-v0", lanes=1).restore(env.snapshot())
+
+
+def test_a_box2d_world_is_made_anew_for_each_episode(
+    unroll: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a world remembers earlier episodes, so that a seed alone wouldn't bring one back."""
+    remembering = envs.make("Walk-remember-v0", lanes=1)
+    unroll(remembering, KEYS[:1], 20)
+    with pytest.raises(InputError, match="can't be resumed"):
+        envs.make("Walk-remember-v0", lanes=1).restore(remembering.snapshot())
+
+    build_as_ever = from_gymnasium.build
+
+    def build(*arguments: Any) -> Any:
+        env: Any = build_as_ever(*arguments)
+        env.unwrapped.spec.entry_point = "gymnasium.envs.box2d.bipedal_walker:BipedalWalker"
+        return env
+
+    monkeypatch.setattr(from_gymnasium, "build", build)
+    worn = envs.make("Walk-remember-v0", lanes=1)
+    unroll(worn, KEYS[:1], 20)
+    envs.make("Walk-remember-v0", lanes=1).restore(worn.snapshot())
 
 
 def test_an_exception_names_environment_and_lane(unroll: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -48,15 +49,17 @@ class GymnasiumEnv:
         """`name` is Gymnasium's id, `id` what the user wrote; raises `InputError` if unusable."""
         self.lanes = lanes
         self.dtype = dtype
-        envs = [build(id, name, render_mode) for _ in range(lanes)]
-        size = observation_size(id, envs[0].observation_space)
+        make = functools.partial(build, id, name, render_mode)
+        env = make()
+        size = observation_size(id, env.observation_space)
         self.spec = EnvSpec(
             id=id,
             observation_size=size,
-            max_episode_steps=envs[0].spec.max_episode_steps,
-            **action_fields(id, envs[0].action_space),
+            max_episode_steps=env.spec.max_episode_steps,
+            **action_fields(id, env.action_space),
         )
-        self._lanes = [Lane(env, id, i, size, self.dtype) for i, env in enumerate(envs)]
+        env.close()
+        self._lanes = [Lane(make, id, index, size, dtype) for index in range(lanes)]
 
     def reset(self, keys: Array) -> tuple[HostState, Float[Array, "L obs"]]:
         """Begin an episode in each lane; one typed key a lane.

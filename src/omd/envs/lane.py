@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,14 @@ class Lane:
     `failure`: compiled code hands on only their text.
     """
 
-    def __init__(self, env: Any, id: str, index: int, size: int, dtype: np.dtype) -> None:
-        self.env = env
+    def __init__(
+        self, build: Callable[[], Any], id: str, index: int, size: int, dtype: np.dtype
+    ) -> None:
+        """`build` makes the environment; `size` is the length of its flat observation."""
+        self.env = build()
+        # a Box2D world that isn't new remembers its earlier episodes (Gymnasium's issue 728)
+        worn = str(self.env.spec.entry_point).startswith("gymnasium.envs.box2d")
+        self._rebuild = build if worn else None
         self.clock = 0
         """Steps since `reset`, over all episodes."""
         self.seed = -1
@@ -70,6 +76,9 @@ class Lane:
         self.clock = clock
 
     def _begin(self, seed: int) -> None:
+        if self._rebuild and self.seed >= 0:
+            self.env.close()
+            self.env = self._rebuild()
         self.seed, self.actions = seed, []
         self.observation = self._read(self.env.reset(seed=seed)[0])
 
