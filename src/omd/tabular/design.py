@@ -137,11 +137,10 @@ class Design(eqx.Module):
 
 
 def _fixed_point(q0: Float[Array, "S A"], theta: Model, design: Design) -> Float[Array, "S A"]:
-    """Soft policy iteration from q0 on, one Newton step past the tolerance."""
+    """Soft policy iteration from q0 on, until only rounding is left."""
     p = design.transition(theta)
     problem = Problem(p, theta.reward, design.mdp.discount, design.temperature)
-    # convergence is quadratic, so the last step leaves nothing but rounding
     scale = jnp.maximum(1, jnp.abs(theta.reward).max() / (1 - design.mdp.discount))
-    tolerance = 1e-8 if p.dtype == jnp.float64 else 1e-4
+    tolerance = 1e-12 if p.dtype == jnp.float64 else 64 * jnp.finfo(p.dtype).eps
     q, _ = iterate(problem, newton, problem.value(q0), tolerance * scale, 100)
     return q
