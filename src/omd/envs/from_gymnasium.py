@@ -86,7 +86,8 @@ class GymnasiumEnv:
         clock = jax.ShapeDtypeStruct(state.clock.shape, jnp.int32)
         shapes = clock, self._step_shape(*clock.shape)
         action = action.astype(jnp.int32 if self.spec.num_actions is not None else self.dtype)
-        results = call_host(self._host_step, shapes, *state, action, _seeds(keys))
+        whole = jnp.stack([*state, _seeds(keys)])  # each argument of a callback costs 50 µs
+        results = call_host(self._host_step, shapes, whole, action)
         clock, step = jax.tree.map(lambda result: varying_as(state.lane, result), results)
         return HostState(state.lane, clock), step
 
@@ -156,8 +157,9 @@ class GymnasiumEnv:
         return np.zeros(self.lanes, np.int32), np.stack([lane.observation for lane in self._lanes])
 
     def _host_step(
-        self, indices: np.ndarray, clocks: np.ndarray, actions: np.ndarray, seeds: np.ndarray
+        self, whole: Int[np.ndarray, "3 L"], actions: np.ndarray
     ) -> tuple[np.ndarray, Step]:
+        indices, clocks, seeds = whole
         lanes = [self._lanes[index] for index in indices]
         rows = [
             lane.step(int(clock), action, int(seed))
