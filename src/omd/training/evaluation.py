@@ -37,7 +37,7 @@ def evaluate(
         """Random numbers of one step: environment keys [L·E], actions' noise [L, E, ...]."""
 
         def one(key):
-            bits = jax.random.bits(jax.random.fold_in(key, step), (episodes, 2 + size))
+            bits = jax.random.bits(jax.random.fold_in(key, step), (episodes, 2 + size), "uint32")
             return bits[:, :2], jax.vmap(agent.learner.noise)(bits[:, 2:])
 
         env_keys, noise = jax.vmap(one)(keys)

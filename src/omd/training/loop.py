@@ -139,7 +139,7 @@ class Program:
         objective, learner = self.agent.objective, self.agent.learner
         shape = (objective.minibatches, self.config.batch_size)
         sizes = [2, 2, learner.action_bits, shape[0] * shape[1]]
-        bits = jax.random.bits(jax.random.fold_in(key, step), (sum(sizes),))
+        bits = jax.random.bits(jax.random.fold_in(key, step), (sum(sizes),), "uint32")
         env, update, action, minibatches = jnp.split(bits, list(itertools.accumulate(sizes))[:-1])
         return Draws(env, learner.noise(action), minibatches.reshape(shape), update)
 

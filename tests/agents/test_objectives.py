@@ -1,0 +1,181 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from omd import implicit
+from omd.agents import networks
+
+KEY = jax.random.key(9)
+
+
+def general_gradient(agent, state, after, hyper, inner, outer, target, method):
+    """Eq. (7) by general double differentiation, knowing nothing of the closed form."""
+    learner = agent.learner
+
+    def constraint(w, theta):
+        prediction = agent.objective.predict(theta, inner, KEY)
+        made = agent.model.transition(prediction, inner)
+        return jax.grad(learner.bellman_error)(w, target, made, hyper)
+
+    def outer_loss(w, theta):
+        return learner.bellman_error(w, target, outer, hyper)
+
+    return implicit.hypergradient(outer_loss, constraint, after.w, state.theta, method=method)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"critics": 1},
+        {"operator": "hard"},
+        {"inner_steps": 3},
+        {"outer_batch": "fresh"},
+        {"constraint_target": "moved"},
+        {"model": "gaussian"},
+        {"reward": "known"},
+        {"start": "cold"},
+        {"inner_optimizer": "keep"},
+        {"hypergradient": "neumann:terms=4,step=0.5"},
+        {"hypergradient": "cg:damping=1.0,max_steps=50"},
+        {"hypergradient": "dense:damping=0.1"},
+        {"hypergradient": "nystrom:rank=5,damping=0.1"},
+    ],
+    ids=str,
+)
+def test_the_closed_form_is_general_double_differentiation(build, batch, settings):
+    agent, state, hyper = build(**settings)
+    batches = [batch(i) for i in range(agent.objective.minibatches)]
+    taken = []
+
+    def spy(state, gradient, hyper):
+        taken.append(gradient)
+        return type(agent.objective).descend(agent.objective, state, gradient, hyper)
+
+    object.__setattr__(agent.objective, "descend", spy)
+    after, info = agent.update(state, batches, KEY, hyper)
+    target = after.learner.target
+    if settings.get("constraint_target") != "moved":
+        # the target network before its last move
+        target = jax.tree.map(
+            lambda moved, w: (moved - hyper.tau * w) / (1 - hyper.tau), target, after.learner.w
+        )
+    expected, _ = general_gradient(
+        agent, state, after.learner, hyper, batches[0], batches[-1], target,
+        agent.objective.method,
+    )  # fmt: skip
+    for mine, theirs in zip(*map(jax.tree.leaves, (taken[0], expected)), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-10, atol=1e-10 * info["outer_loss"])
+    assert float(info["outer_gradient_norm"]) > 0
+
+
+def test_the_hypergradient_is_the_slope_of_the_true_bellman_error(build, batch):
+    """Finite differences through the inner minimum itself: w trained to convergence.
+
+    From most starts that minimum lies on a kink of a rectifier, where the theorem says nothing;
+    from this one it doesn't, as the assertion on the constraint tells.
+    """
+    agent, state, hyper = build(critics=1, hidden=3, model_hidden=3, temperature=0.5)
+    learner, data = agent.learner, batch(0, size=20)
+    keys = iter(jax.random.split(jax.random.key(5), 3))
+
+    def scattered(tree):
+        """Away from the zero biases of the start, where rectifiers have kinks."""
+        flat, unravel = jax.flatten_util.ravel_pytree(tree)
+        return 0.7 * jax.random.normal(next(keys), flat.shape), unravel
+
+    (w0, to_w), (theta, to_theta) = scattered(state.learner.w), scattered(state.theta)
+    target = to_w(scattered(state.learner.w)[0])
+
+    def inner_loss(w, theta):
+        prediction = agent.objective.predict(to_theta(theta), data, KEY)
+        made = agent.model.transition(prediction, data)
+        return learner.bellman_error(to_w(w), target, made, hyper) + 0.01 * jnp.sum(w**2)
+
+    constraint = jax.grad(inner_loss)
+
+    @jax.jit
+    def solver(theta, w):
+        def newton(_, w):
+            damped = jax.jacfwd(constraint)(w, theta) + 0.5 * jnp.eye(w.size)
+            return w - jnp.linalg.solve(damped, constraint(w, theta))
+
+        return jax.lax.fori_loop(0, 1500, newton, w)
+
+    def outer(w, theta):
+        return learner.bellman_error(to_w(w), target, data, hyper)
+
+    w = solver(theta, w0)
+    assert jnp.max(jnp.abs(constraint(w, theta))) < 1e-12
+    gradient, report = implicit.hypergradient(outer, constraint, w, theta, method=implicit.Dense())
+    assert int(report.status) == implicit.Status.CONVERGED
+    direction, step = jax.random.normal(KEY, theta.shape), 1e-4
+
+    def moved(scale):
+        return outer(solver(theta + scale * step * direction, w), theta)
+
+    slope = (moved(-2) - 8 * moved(-1) + 8 * moved(1) - moved(2)) / (12 * step)
+    assert abs(slope) > 1e-3
+    np.testing.assert_allclose(gradient @ direction, slope, rtol=1e-6)
+
+
+def test_mle_descends_the_error_of_the_paper_s_program(build, batch):
+    agent, state, _ = build(objective="mle")
+    data = batch(0)
+    prediction = agent.objective.predict(state.theta, data, KEY)
+    loss = agent.objective.loss(prediction, data, ())
+    by_hand = np.mean(
+        np.sum((np.asarray(prediction.mean) - data.next_observation) ** 2, axis=1)
+        + (np.asarray(prediction.reward) - data.reward) ** 2
+    )
+    np.testing.assert_allclose(loss, by_hand, rtol=1e-12)
+    gaussian, state, _ = build(objective="mle", model="gaussian", reward="known")
+    prediction = gaussian.objective.predict(state.theta, data, KEY)
+    std = np.exp(np.asarray(prediction.log_std))
+    error = (np.asarray(data.next_observation) - np.asarray(prediction.mean)) / std
+    density = -0.5 * error**2 - np.log(std) - 0.5 * np.log(2 * np.pi)
+    loss = gaussian.objective.loss(prediction, data, ())
+    np.testing.assert_allclose(loss, -np.mean(density.sum(axis=1)), rtol=1e-12)
+
+
+def test_vep_compares_random_values_of_true_and_predicted_states(build, batch):
+    agent, state, _ = build(objective="vep", vep_values=3)
+    data = batch(0)
+    prediction = agent.objective.predict(state.theta, data, KEY)
+    total = np.mean((np.asarray(prediction.reward) - data.reward) ** 2)
+    assert len(state.constants) == 3
+    for value in state.constants:
+        true = np.asarray(networks.apply(value, data.next_observation.T))
+        made = np.asarray(networks.apply(value, prediction.mean.T))
+        total += np.mean((true - made) ** 2)
+    np.testing.assert_allclose(
+        agent.objective.loss(prediction, data, state.constants), total, rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize("objective", ["mle", "vep"])
+def test_fitted_objectives_take_a_minibatch_for_each_step(build, batch, objective):
+    agent, state, hyper = build(objective=objective, model_steps=2, inner_steps=3)
+    assert agent.objective.minibatches == 5
+    batches = [batch(i) for i in range(5)]
+    after, info = agent.update(state, batches, KEY, hyper)
+    learner = state.learner
+    for data in batches[2:]:
+        made = agent.objective.predict(after.theta, data, KEY)
+        y = agent.learner.targets(learner.target, made.reward, made.sample, data, hyper)
+        learner, _ = agent.learner.step(learner, y, data, hyper)
+    for mine, theirs in zip(*map(jax.tree.leaves, (after.learner, learner)), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12)
+    assert np.isnan(float(info["solve_residual"]))
+
+
+def test_model_passes_known_rewards_on_and_bounds_the_spread(build, batch):
+    agent, state, _ = build(model="gaussian", reward="known")
+    data = batch(0)
+    prediction = agent.objective.predict(state.theta, data, KEY)
+    np.testing.assert_array_equal(prediction.reward, data.reward)
+    assert np.all(np.asarray(prediction.log_std) >= -5)
+    noise = jax.random.normal(KEY, data.next_observation.shape)
+    expected = prediction.mean + noise * jnp.exp(prediction.log_std)
+    np.testing.assert_allclose(prediction.sample, expected, rtol=1e-12)

@@ -1,0 +1,41 @@
+import jax.numpy as jnp
+import numpy as np
+
+from omd.agents import replay
+from omd.types import EnvSpec, Transition
+
+
+def transition(i, action):
+    return Transition(
+        jnp.array([i, -i], float), action, jnp.array(10.0 * i), jnp.array([i + 1, 0.5]), i % 2 == 0
+    )
+
+
+def test_a_row_comes_back_as_it_went_in():
+    spec = EnvSpec("probe", 2, 3)
+    buffer = replay.empty(spec, 4, jnp.float64)
+    for i in range(3):
+        buffer = replay.add(buffer, transition(i, jnp.int32(i)))
+    out = replay.sample(buffer, jnp.array([0, 1, 2, 3, 4], jnp.uint32), spec)
+    np.testing.assert_array_equal(out.observation, [[0, 0], [1, -1], [2, -2], [0, 0], [1, -1]])
+    np.testing.assert_array_equal(out.action, [0, 1, 2, 0, 1])
+    assert out.action.dtype == jnp.int32
+    np.testing.assert_array_equal(out.reward, [0, 10, 20, 0, 10])
+    np.testing.assert_array_equal(out.next_observation[:3, 0], [1, 2, 3])
+    np.testing.assert_array_equal(out.terminated, [True, False, True, True, False])
+
+
+def test_the_oldest_transition_is_overwritten():
+    spec = EnvSpec("probe", 2, 3)
+    buffer = replay.empty(spec, 4, jnp.float64)
+    for i in range(6):
+        buffer = replay.add(buffer, transition(i, jnp.int32(0)))
+    out = replay.sample(buffer, jnp.arange(4, dtype=jnp.uint32), spec)
+    np.testing.assert_array_equal(out.reward, [40, 50, 20, 30])
+
+
+def test_continuous_actions_keep_their_numbers():
+    spec = EnvSpec("probe", 2, None, action_size=2, action_low=(-1, -1), action_high=(1, 1))
+    buffer = replay.add(replay.empty(spec, 2, jnp.float64), transition(1, jnp.array([0.25, -0.75])))
+    out = replay.sample(buffer, jnp.zeros(1, jnp.uint32), spec)
+    np.testing.assert_array_equal(out.action, [[0.25, -0.75]])
