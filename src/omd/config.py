@@ -55,7 +55,7 @@ class Config:
     env: str = setting("CartPole-v1", "Environment id; `omd list` shows them.")
     objective: str = setting("omd", "What the model is trained for.", choices=OBJECTIVES)
     seeds: int | tuple[int, ...] = setting(
-        1, "Number of seeds (0, 1, …), or in Python a tuple of seeds."
+        1, "Number of seeds (0, 1, …), or in Python a tuple of seeds, which it becomes in any case."
     )
     steps: int = setting(200_000, "Environment steps of each lane.", low=1)
 
@@ -182,7 +182,9 @@ class Config:
 
     @property
     def seed_list(self) -> tuple[int, ...]:
-        return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+        """The seeds, one a lane."""
+        assert isinstance(self.seeds, tuple)
+        return self.seeds
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -246,13 +248,13 @@ def _number(field: dataclasses.Field, value: Any) -> float | int:
     return int(number) if whole else number
 
 
-def _seeds(value: Any) -> int | tuple[int, ...]:
+def _seeds(value: Any) -> tuple[int, ...]:
     if isinstance(value, bool) or not isinstance(value, int | Iterable) or isinstance(value, str):
         raise InputError(f"seeds is {value!r}: give a number of seeds, or a tuple of them")
     if isinstance(value, int):
         if value < 1:
             raise InputError(f"seeds is {value}: give at least 1")
-        return value
+        return tuple(range(value))
     seeds = tuple(value)
     if not seeds or any(not isinstance(s, int) or not 0 <= s < 2**32 for s in seeds):
         raise InputError(f"seeds is {seeds!r}: give whole numbers from 0 to 2**32 - 1")

@@ -14,7 +14,7 @@ from omd.agents.model import Model
 from omd.agents.objectives import OBJECTIVES, AgentState, Objective
 from omd.agents.soft_q import Hyper, Noise, SoftQ
 from omd.config import Config
-from omd.types import EnvSpec, InputError, Metrics, Transition
+from omd.types import EnvSpec, Metrics, Transition
 
 __all__ = ["Agent", "AgentState", "Hyper", "Noise", "build", "hyper"]
 
@@ -58,11 +58,6 @@ def build(config: Config, spec: EnvSpec, padded: int | None = None) -> Agent:
     `padded` is the width to which the model's hidden layers are padded, so that lanes with models
     of several widths share a program. Raises `InputError` where actions are continuous.
     """
-    if spec.num_actions is None:
-        raise InputError(
-            f"environment {spec.id!r} has continuous actions, which soft Q-learning can't take: "
-            "choose one with discrete actions (`omd list`)"
-        )
     dtype: Any = jnp.dtype(config.precision)
     model = Model(
         spec,
@@ -73,6 +68,7 @@ def build(config: Config, spec: EnvSpec, padded: int | None = None) -> Agent:
         dtype,
     )
     learner = SoftQ(spec, config.hidden, config.critics, config.operator == "hard", dtype)
+    learner.actions  # noqa: B018 - raises where they are continuous
     reset = config.inner_optimizer == "reset" or (
         config.inner_optimizer == "auto" and config.objective == "omd"
     )

@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array, Float, Int, UInt32
 
 from omd.agents import networks
-from omd.types import EnvSpec, PyTree, Transition
+from omd.types import EnvSpec, InputError, PyTree, Transition
 
 
 class Hyper(NamedTuple):
@@ -53,8 +53,7 @@ class SoftQ:
     dtype: Any
 
     def init(self, key: Array) -> LearnerState:
-        assert self.spec.num_actions is not None
-        sizes = (self.spec.observation_size, self.spec.num_actions, self.hidden)
+        sizes = (self.spec.observation_size, self.actions, self.hidden)
         w = networks.random_mlps(self.critics, key, *sizes, dtype=self.dtype)
         return LearnerState(w, w, self.optimizer(0.0).init(w))
 
@@ -63,21 +62,29 @@ class SoftQ:
         return optax.flatten(optax.adam(rate))
 
     @property
+    def actions(self) -> int:
+        """Number of actions; raises `InputError` where they are continuous."""
+        if self.spec.num_actions is None:
+            raise InputError(
+                f"environment {self.spec.id!r} has continuous actions, which soft Q-learning can't "
+                "take: choose one with discrete actions (`omd list`)"
+            )
+        return self.spec.num_actions
+
+    @property
     def action_bits(self) -> int:
         """Random 32-bit numbers that one action takes."""
-        return (self.spec.num_actions or 0) + 2
+        return self.actions + 2
 
     def noise(self, bits: UInt32[Array, " action_bits"]) -> Noise:
         """The random numbers of one action, from uniform 32-bit ones."""
         # 23 bits, centred: never 0 or 1 in any precision
         uniform = ((bits >> 9).astype(self.dtype) + 0.5) * 2.0**-23
         *_, explore, choice = uniform
-        actions = self.spec.num_actions
-        assert actions is not None
         return Noise(
-            -jnp.log(-jnp.log(uniform[:actions])),
+            -jnp.log(-jnp.log(uniform[: self.actions])),
             explore,
-            (choice * actions).astype(jnp.int32),
+            (choice * self.actions).astype(jnp.int32),
         )
 
     def q(self, w: PyTree, observation: Float[Array, "batch obs"]) -> tuple[Array, ...]:
@@ -89,7 +96,7 @@ class SoftQ:
     ) -> Int[Array, ""]:
         """a ~ softmax of the critics' mean at the temperature (arg max where the operator is
         hard), a uniform one with probability ε."""
-        q = sum(self.q(w, observation[None]))[:, 0] / self.critics
+        q = jnp.mean(jnp.stack(self.q(w, observation[None])), axis=0)[:, 0]
         greedy = jnp.argmax(q if self.hard else q / temperature + noise.gumbel)
         return jnp.where(noise.explore < epsilon, noise.random_action, greedy).astype(jnp.int32)
 
@@ -114,7 +121,7 @@ class SoftQ:
 
     def predictions(self, w: PyTree, batch: Transition) -> Float[Array, "critics batch"]:
         """Q_w(s, a) at the minibatch's states and actions."""
-        chosen = jax.nn.one_hot(batch.action, self.spec.num_actions, axis=0, dtype=self.dtype)
+        chosen = jax.nn.one_hot(batch.action, self.actions, axis=0, dtype=self.dtype)
         return jnp.stack([jnp.sum(q * chosen, axis=0) for q in self.q(w, batch.observation)])
 
     def bellman_error(

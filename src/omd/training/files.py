@@ -90,7 +90,7 @@ def state_of(arrays: Mapping[str, np.ndarray], like: PyTree) -> PyTree:
                 f"{wanted.dtype}{list(wanted.shape)}: resume with the settings and version that "
                 "wrote it"
             )
-        leaves.append(jax.random.wrap_key_data(stored) if keys else stored)
+        leaves.append(jax.random.wrap_key_data(jnp.asarray(stored)) if keys else stored)
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import os
 import pathlib
-import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,16 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from omd import envs
 from omd.config import Config
-from omd.training import devices, files
+from omd.training import devices, files, folder
 from omd.training.loop import LaneState, Program, boundaries
 from omd.training.provenance import provenance
 from omd.training.signals import Stop
 from omd.training.track import check_tracker, open_tracker
 from omd.types import InputError
 
-METRICS, CHECKPOINT = "metrics.parquet", "checkpoint.safetensors"
 CHECKPOINT_SECONDS = 60.0
 LAST = 10
 """Evaluations over which the final return of a lane is averaged."""
@@ -67,7 +63,8 @@ class Run:
     def diverged(self) -> dict[int, int]:
         """Seeds whose numbers stopped being finite, with the step at which that was seen."""
         rows = self.metrics[self.metrics["diverged"]]
-        return {int(k): int(v) for k, v in rows.groupby("seed")["step"].min().items()}
+        first = rows.groupby("seed")["step"].min()
+        return dict(zip(first.index.tolist(), first.tolist(), strict=True))
 
     def act(self, observation: Any, *, seed: int | None = None) -> np.ndarray:
         """The trained policy's most probable actions, int32, NumPy in and out.
@@ -85,7 +82,7 @@ class Run:
         if seed is not None and seed not in seeds:
             raise InputError(f"seed {seed} is none of this run's: {', '.join(map(str, seeds))}")
         lane = 0 if seed is None else seeds.index(seed)
-        with precision(self.config):
+        with folder.precision(self.config):
             w = jax.tree.map(lambda x: x[lane], self._state.agent.learner.w)
             actions = self._greedy(
                 w, jnp.asarray(np.atleast_2d(observation), self.config.precision)
@@ -100,9 +97,9 @@ class Run:
         if episodes < 1:
             raise InputError(f"episodes is {episodes}: give at least 1")
         config = dataclasses.replace(self.config, evaluate_episodes=episodes)
-        with precision(config):
-            program = _program(config)
-            state = _restore(program, config, self.path)
+        with folder.precision(config):
+            program = folder.program_of(config)
+            state = folder.restore(program, config, self.path)
             key = jax.vmap(lambda k: jax.random.fold_in(k, 2**31 + seed))(state.key)
             metrics = program.evaluate(state._replace(key=key))
             columns = {k: np.asarray(v)[: program.lanes] for k, v in metrics.items()}
@@ -110,13 +107,13 @@ class Run:
 
     @functools.cached_property
     def _program(self) -> Program:
-        with precision(self.config):
-            return _program(self.config)
+        with folder.precision(self.config):
+            return folder.program_of(self.config)
 
     @functools.cached_property
     def _state(self) -> LaneState:
-        with precision(self.config):
-            return _restore(self._program, self.config, self.path)
+        with folder.precision(self.config):
+            return folder.restore(self._program, self.config, self.path)
 
     @functools.cached_property
     def _greedy(self):
@@ -124,18 +121,13 @@ class Run:
         return jax.jit(lambda w, x: jnp.argmax(sum(learner.q(w, x)), axis=0).astype(jnp.int32))
 
 
-def precision(config: Config) -> contextlib.AbstractContextManager:
-    """64-bit arithmetic for the block, where the run asks for it."""
-    return jax.enable_x64(config.precision == "float64")
-
-
 def load(path: str | os.PathLike) -> Run:
     """A run from its folder; raises `InputError` if it is none."""
-    folder = pathlib.Path(path)
-    config = Config.of_run(folder)
-    if not (folder / METRICS).is_file():
-        return Run(folder, config, pd.DataFrame(columns=["lane", "seed", "step", "diverged"]))
-    return Run(folder, config, pd.read_parquet(folder / METRICS))
+    path = pathlib.Path(path)
+    config = Config.of_run(path)
+    if not (path / folder.METRICS).is_file():
+        return Run(path, config, pd.DataFrame(columns=["lane", "seed", "step", "diverged"]))
+    return Run(path, config, pd.read_parquet(path / folder.METRICS))
 
 
 def start(
@@ -149,16 +141,16 @@ def start(
     """Train a new run in `out`/`name`. Raises `InputError` before anything is written."""
     check_tracker(track)
     devices.prepare(len(config.seed_list))
-    with precision(config):
-        program = _program(config)
-        folder = _new_folder(pathlib.Path(out), name, config)
-        files.write_json(folder / "config.json", config.to_dict())
-        files.write_json(folder / "provenance.json", {"sessions": [provenance()]})
+    with folder.precision(config):
+        program = folder.program_of(config)
+        path = folder.new_folder(pathlib.Path(out), name, config)
+        files.write_json(path / "config.json", config.to_dict())
+        files.write_json(path / "provenance.json", {"sessions": [provenance()]})
         return _train(
             program,
-            program.place(program.fresh(_lanes(config))),
+            program.place(program.fresh(folder.lanes_of(config))),
             config,
-            folder,
+            path,
             [],
             track,
             on_report,
@@ -187,14 +179,14 @@ def resume(
     check_tracker(track)
     config = run.config
     devices.prepare(len(config.seed_list))
-    with precision(config):
-        program = _program(config)
-        if (run.path / CHECKPOINT).exists():
-            state = _restore(program, config, run.path)
+    with folder.precision(config):
+        program = folder.program_of(config)
+        if (run.path / folder.CHECKPOINT).exists():
+            state = folder.restore(program, config, run.path)
         else:
-            state = program.place(program.fresh(_lanes(config)))
+            state = program.place(program.fresh(folder.lanes_of(config)))
         step = int(np.asarray(state.step)[0])
-        rows = run.metrics[run.metrics["step"] <= step].to_dict("records")
+        rows: list[Any] = run.metrics[run.metrics["step"] <= step].to_dict("records")
         history = files.read_json(run.path / "provenance.json")
         history["sessions"].append(provenance() | {"from_step": step})
         files.write_json(run.path / "provenance.json", history)
@@ -205,12 +197,12 @@ def _train(
     program: Program,
     state: LaneState,
     config: Config,
-    folder: pathlib.Path,
+    path: pathlib.Path,
     rows: list[dict[str, Any]],
     track: str | None,
     on_report: Callable[[Report], None] | None,
 ) -> Run:
-    tracker = open_tracker(track, folder)
+    tracker = open_tracker(track, path)
     diverged = {row["lane"] for row in rows if row["diverged"]}
     saved = time.monotonic()
     compiled: set[tuple[int, bool]] = set()
@@ -221,13 +213,13 @@ def _train(
         for end, learn, evaluated in boundaries(config, begin):
             clock = time.monotonic()
             state, metrics = program.advance(state, end - begin, learn)
-            metrics = {k: np.asarray(v) for k, v in metrics.items()}
-            finite = metrics.pop("finite")
+            figures = {k: np.asarray(v) for k, v in metrics.items()}
+            finite = figures.pop("finite")
             diverged |= {lane for lane in range(program.lanes) if not finite[lane]}
             new = []
             if evaluated:
-                metrics |= {k: np.asarray(v) for k, v in program.evaluate(state).items()}
-                new = _rows(program, config, end, metrics, diverged)
+                figures |= {k: np.asarray(v) for k, v in program.evaluate(state).items()}
+                new = _rows(program, config, end, figures, diverged)
                 rows += new
             speed = program.lanes * (end - begin) / (time.monotonic() - clock)
             if (end - begin, learn) not in compiled:
@@ -243,13 +235,13 @@ def _train(
                 or stop.requested
                 or end == config.steps
             ):
-                _save(program, state, folder, rows)
+                folder.save(program, state, path, pd.DataFrame(rows))
                 saved = time.monotonic()
             if stop.requested:
                 break
     if tracker:
         tracker.close()
-    return Run(folder, config, pd.DataFrame(rows))
+    return Run(path, config, pd.DataFrame(rows))
 
 
 def _rows(
@@ -265,60 +257,3 @@ def _rows(
         }
         for lane, seed in enumerate(config.seed_list)
     ]
-
-
-def _lanes(config: Config) -> list[Config]:
-    return [dataclasses.replace(config, seeds=(seed,)) for seed in config.seed_list]
-
-
-def _program(config: Config) -> Program:
-    lanes = len(config.seed_list)
-    make = functools.partial(
-        envs.make, config.env, distractors=config.distractors, dtype=jnp.dtype(config.precision)
-    )
-    evaluation = make(lanes=lanes * config.evaluate_episodes)
-    return Program(config, make(lanes=lanes), evaluation, lanes, config.model_hidden)
-
-
-def _save(program: Program, state: LaneState, folder: pathlib.Path, rows: list) -> None:
-    """Metrics first: a checkpoint never stands before them."""
-    files.write_frame(folder / METRICS, pd.DataFrame(rows))
-    state = jax.tree.map(lambda x: x[: program.lanes], state)
-    held = min(int(np.asarray(state.step)[0]), program.config.capacity)
-    buffers = state.replay._replace(rows=np.asarray(state.replay.rows)[:, :held])
-    state = state._replace(replay=buffers)
-    files.save_checkpoint(folder / CHECKPOINT, state, program.env.snapshot())
-
-
-def _restore(program: Program, config: Config, folder: pathlib.Path) -> LaneState:
-    if not (folder / CHECKPOINT).exists():
-        raise InputError(f"{folder} has no checkpoint yet: let it train first")
-    arrays = files.read_checkpoint(folder / CHECKPOINT)
-    like = jax.eval_shape(lambda: program.fresh(_lanes(config)))
-    rows = like.replay.rows
-    held = min(int(arrays.get("state/step", [0])[0]), config.capacity)
-    trimmed = jax.ShapeDtypeStruct((rows.shape[0], held, rows.shape[2]), rows.dtype)
-    state = files.state_of(arrays, like._replace(replay=like.replay._replace(rows=trimmed)))
-    full = np.pad(state.replay.rows, [(0, 0), (0, config.capacity - held), (0, 0)])
-    program.env.restore(files.extra_of(arrays))
-    return program.place(state._replace(replay=state.replay._replace(rows=full)))
-
-
-def _new_folder(out: pathlib.Path, name: str | None, config: Config) -> pathlib.Path:
-    """Make the run's folder; raises `InputError` if it exists or can't be made."""
-    if name is None:
-        stem = re.sub(r"[^\w.-]+", "-", f"{config.env}-{config.objective}")
-        numbers = (i for i in range(1, 10**6) if not (out / f"{stem}-{i}").exists())
-        name = f"{stem}-{next(numbers)}"
-    elif not re.fullmatch(r"[\w.-]*\w[\w.-]*", name):
-        raise InputError(f"name is {name!r}: use letters, digits, '.', '_' and '-'")
-    folder = out / name
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError as error:
-        raise InputError(
-            f"a run {name!r} exists in {out}: choose another name, or go on with --resume {folder}"
-        ) from error
-    except OSError as error:
-        raise InputError(f"{folder} can't be written: {error.strerror}") from error
-    return folder

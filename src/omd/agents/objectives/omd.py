@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from omd.agents.objectives.objective import AgentState, Objective, diagnostics
-from omd.agents.soft_q import Hyper, LearnerState, mean_squared
+from omd.agents.soft_q import Hyper, mean_squared
 from omd.types import Metrics, PyTree, Transition
 
 
@@ -39,7 +39,8 @@ class Omd(Objective):
         model_made, pull_to_theta, prediction = jax.vjp(made, state.theta, has_aux=True)
 
         def targets(target, made):
-            return self.learner.targets(target, *made, inner, hyper)
+            reward, next_observation = made
+            return self.learner.targets(target, reward, next_observation, inner, hyper)
 
         def inner_step(learner, _):
             y = targets(learner.target, model_made)
@@ -88,8 +89,3 @@ class Omd(Objective):
         """∂(−u·h)/∂y for each target y of the minibatch."""
         _, change = jax.jvp(lambda w: self.learner.predictions(w, batch), (w,), (u,))
         return 2 * jnp.sum(change, axis=0) / change.size
-
-
-def inner_loss(objective: Omd, w: PyTree, state: LearnerState, batch: Transition, hyper: Hyper):
-    """Eq. (10) as a function of w, for checks against general double differentiation."""
-    return objective.learner.bellman_error(w, state.target, batch, hyper)

@@ -1,0 +1,31 @@
+# Everything runs in a virtual environment that these targets make themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: train test lint figures clean
+
+train: $(STAMP)  ## Train OMD on CartPole: a progress bar, a table, a picture
+	$(BIN)/omd train CartPole-v1
+
+test: $(STAMP)  ## Run the test suite
+	$(BIN)/python -m pytest -n auto
+
+lint: $(STAMP)  ## Linter, formatter and type checker
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+figures: $(STAMP)  ## Figures 2, 3 and 6 of the paper
+	for n in 2 3 6; do $(BIN)/omd figure $$n --out figures || exit 1; done
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "omd needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,87 @@
+"""Between a run's folder and its program: what is written, and how it is brought back."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import pathlib
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from omd import envs
+from omd.config import Config
+from omd.training import files
+from omd.training.loop import LaneState, Program
+from omd.types import InputError
+
+METRICS, CHECKPOINT = "metrics.parquet", "checkpoint.safetensors"
+
+
+def precision(config: Config) -> contextlib.AbstractContextManager:
+    """64-bit arithmetic for the block, where the run asks for it."""
+    return jax.enable_x64(config.precision == "float64")
+
+
+def lanes_of(config: Config) -> list[Config]:
+    return [dataclasses.replace(config, seeds=(seed,)) for seed in config.seed_list]
+
+
+def program_of(config: Config) -> Program:
+    lanes = len(config.seed_list)
+    make = functools.partial(
+        envs.make, config.env, distractors=config.distractors, dtype=jnp.dtype(config.precision)
+    )
+    evaluation = make(lanes=lanes * config.evaluate_episodes)
+    return Program(config, make(lanes=lanes), evaluation, lanes, config.model_hidden)
+
+
+def save(program: Program, state: LaneState, folder: pathlib.Path, rows: pd.DataFrame) -> None:
+    """Metrics first: a checkpoint never stands before them."""
+    files.write_frame(folder / METRICS, rows)
+    state = jax.tree.map(lambda x: x[: program.lanes], state)
+    held = min(int(np.asarray(state.step)[0]), program.config.capacity)
+    # sliced on the host: a slice on the device would compile for each length
+    held_rows: Any = np.asarray(state.replay.rows)[:, :held]
+    buffers = state.replay._replace(rows=held_rows)
+    state = state._replace(replay=buffers)
+    files.save_checkpoint(folder / CHECKPOINT, state, program.env.snapshot())
+
+
+def restore(program: Program, config: Config, folder: pathlib.Path) -> LaneState:
+    if not (folder / CHECKPOINT).exists():
+        raise InputError(f"{folder} has no checkpoint yet: let it train first")
+    arrays = files.read_checkpoint(folder / CHECKPOINT)
+    like = jax.eval_shape(lambda: program.fresh(lanes_of(config)))
+    rows = like.replay.rows
+    held = min(int(arrays.get("state/step", [0])[0]), config.capacity)
+    trimmed = jax.ShapeDtypeStruct((rows.shape[0], held, rows.shape[2]), rows.dtype)
+    state = files.state_of(arrays, like._replace(replay=like.replay._replace(rows=trimmed)))
+    full = np.pad(state.replay.rows, [(0, 0), (0, config.capacity - held), (0, 0)])
+    program.env.restore(files.extra_of(arrays))
+    return program.place(state._replace(replay=state.replay._replace(rows=full)))
+
+
+def new_folder(out: pathlib.Path, name: str | None, config: Config) -> pathlib.Path:
+    """Make the run's folder; raises `InputError` if it exists or can't be made."""
+    if name is None:
+        stem = re.sub(r"[^\w.-]+", "-", f"{config.env}-{config.objective}")
+        numbers = (i for i in range(1, 10**6) if not (out / f"{stem}-{i}").exists())
+        name = f"{stem}-{next(numbers)}"
+    elif not re.fullmatch(r"[\w.-]*\w[\w.-]*", name):
+        raise InputError(f"name is {name!r}: use letters, digits, '.', '_' and '-'")
+    folder = out / name
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError as error:
+        raise InputError(
+            f"a run {name!r} exists in {out}: choose another name, or go on with --resume {folder}"
+        ) from error
+    except OSError as error:
+        raise InputError(f"{folder} can't be written: {error.strerror}") from error
+    return folder

@@ -1,0 +1,94 @@
+import subprocess
+import sys
+
+import pytest
+
+from omd import cli
+
+
+def omd(monkeypatch, capsys, *words):
+    """Exit code, stdout and stderr of a command, run in this process."""
+    monkeypatch.setattr(sys, "argv", ["omd", *map(str, words)])
+    code = 0
+    try:
+        cli.main()
+    except SystemExit as stop:
+        code = stop.code or 0
+    return code, *capsys.readouterr()
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    return lambda *words: omd(monkeypatch, capsys, *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["train"], "no environment"),
+        (["train", "CartPole"], "unknown environment 'CartPole'"),
+        (["train", "CartPole-v1", "--objective", "mel"], "did you mean mle"),
+        (["train", "CartPole-v1", "--tau", "x"], "tau is 'x': give a number"),
+        (["train", "CartPole-v1", "--tau", "-1"], "tau is -1"),
+        (["train", "CartPole-v1", "--steps", "1e9x"], "steps is '1e9x'"),
+        (["train", "Pendulum-v1"], "continuous actions"),
+        (["train", "--resume", "nowhere"], "nowhere is no run"),
+        (["train", "--resume", "nowhere", "--name", "x"], "--name goes with a new run"),
+        (["train", "CartPole-v1", "--stepps", "3"], "--stepps"),
+        (["evaluate", "nowhere"], "nowhere is no run"),
+        (["figure", "9"], "unknown figure '9'"),
+        (["list", "objectivs"], "did you mean objectives"),
+        (["gradcheck", "rigde"], "did you mean ridge"),
+        (["trian"], "trian"),
+    ],
+    ids=lambda x: " ".join(x) if isinstance(x, list) else "",
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(command, tmp_path, monkeypatch, words, sentence):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = command(*words)
+    assert code == 2
+    assert out == ""
+    assert sentence in err
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_train_evaluate_list_and_resume(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = ["--steps", 200, "--random-steps", 50, "--batch-size", 16, "--evaluate-every", 100,
+             "--evaluate-episodes", 2, "--seeds", 2]  # fmt: skip
+    code, out, err = command("train", "CartPole-v1", *small, "--name", "small")
+    assert code == 0
+    assert "OMD on CartPole-v1" in out
+    assert "picture: runs/small/learning-curve.png" in out
+    assert "step 200 of 200" in err
+    assert (tmp_path / "runs/small/learning-curve.png").read_bytes().startswith(b"\x89PNG")
+    code, out, _ = command("evaluate", "runs/small", "--episodes", 3)
+    assert code == 0
+    assert "3 episodes of each seed" in out
+    code, out, _ = command("list")
+    assert code == 0
+    assert "runs/small: omd on CartPole-v1, finished" in out
+    assert "CartPole-v1" in out
+    code, _, err = command("train", "CartPole-v1", "--name", "small")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "a run 'small' exists" in err
+    code, _, err = command("train", "--resume", "runs/small", "--tau", 0.5)
+    assert code == 2
+    assert "tau is 0.01 there, not 0.5" in err
+    code, out, _ = command("train", "--resume", "runs/small")
+    assert code == 0
+
+
+def test_help_does_not_wait_for_jax():
+    program = (
+        "import sys; from omd import cli\n"
+        "try: cli.cli(['train', '--help'])\n"
+        "except SystemExit: pass\n"
+        "assert 'jax' not in sys.modules and 'numpy' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    for option in ("--objective", "--inner-steps", "--hypergradient", "--resume", "--temperature"):
+        assert option in done.stdout

@@ -1,0 +1,53 @@
+import pytest
+
+from omd.config import Config
+from omd.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"objective": "odm"}, "unknown objective 'odm': did you mean omd?"),
+        ({"hypergradient": "gmress"}, "unknown hypergradient 'gmress': did you mean gmres?"),
+        ({"hypergradient": "cg:dampin=1"}, "dampin"),
+        ({"hypergradient": "cg:damping=-1"}, "damping"),
+        ({"objective": "mle", "hypergradient": "cg"}, "objective 'mle' has none"),
+        ({"steps": 0}, "steps is 0: give a number of at least 1"),
+        ({"steps": 1.5}, "steps is 1.5: give a whole number"),
+        ({"learning_rate": -1e-3}, "learning_rate is -0.001: give a number above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan: give a finite number"),
+        ({"tau": 1.5}, "tau is 1.5: give a number of at most 1"),
+        ({"tau": "much"}, "tau is 'much': give a number"),
+        ({"discount": 1}, "discount is 1: give a value below 1"),
+        ({"temperature": 0}, "temperature is 0: give a number above 0"),
+        ({"batch_size": 2000}, "holds only 1000 transitions when learning starts"),
+        ({"replay_capacity": 100}, "holds only 100 transitions.*replay_capacity"),
+        ({"seeds": 0}, "seeds is 0: give at least 1"),
+        ({"seeds": (1, 1)}, "give each seed once"),
+        ({"seeds": "3"}, "seeds is '3'"),
+        ({"model": "gaussian", "objective": "vep"}, "model 'deterministic'"),
+        ({"start": "cold", "objective": "mle"}, "start is 'cold'"),
+        ({"precision": "float16"}, "unknown precision 'float16'"),
+        ({"critics": 3}, "critics is 3: give a number of at most 2"),
+    ],
+)
+def test_bad_values_get_one_sentence(settings, sentence):
+    with pytest.raises(InputError, match=sentence) as caught:
+        Config(**settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_configuration_survives_json():
+    config = Config(seeds=(3, 5), hypergradient="cg:damping=1e-5,max_steps=100", tau=0.5)
+    assert Config.from_dict(config.to_dict()) == config
+    assert Config(seeds=3).seed_list == (0, 1, 2)
+    with pytest.raises(InputError, match="unknown setting 'tua'"):
+        Config.from_dict({"tua": 0.5})
+
+
+def test_folders_that_hold_no_run(tmp_path):
+    with pytest.raises(InputError, match="is no run"):
+        Config.of_run(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(InputError, match="can't be read"):
+        Config.of_run(tmp_path)

@@ -1,0 +1,53 @@
+"""Imports point one way, and no room grows past what one reads in a sitting."""
+
+import ast
+import pathlib
+
+import omd
+
+SOURCE = pathlib.Path(omd.__file__).parent
+BASE = {"types", "errors"}
+ALLOWED = {
+    "errors": set(),
+    "types": {"errors"},
+    "config": {"errors", "implicit"},
+    "implicit": set(),
+    "tabular": BASE | {"implicit"},
+    "envs": BASE,
+    "agents": BASE | {"implicit", "config"},
+    "training": BASE | {"agents", "envs", "config"},
+    "figures": BASE | {"config", "tabular", "training", "implicit"},
+    "experiment": BASE | {"config", "training", "figures"},
+    "report": BASE | {"config", "training", "envs", "implicit"},
+}
+
+
+def rooms_of(path):
+    """Rooms of ours that a file imports, wherever in the file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            first, _, rest = name.partition(".")
+            if first == "omd" and rest:
+                yield rest.partition(".")[0]
+
+
+def test_imports_point_one_way():
+    seen = set()
+    for path in SOURCE.rglob("*.py"):
+        room = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+        if room in ("__init__", "cli"):
+            continue
+        wrong = set(rooms_of(path)) - ALLOWED[room] - {room}
+        assert not wrong, f"{path.relative_to(SOURCE)} imports {wrong}"
+        seen.add(room)
+    assert seen == set(ALLOWED)
+
+
+def test_files_stay_short():
+    long = {p.name: n for p in SOURCE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 310}
+    assert not long
