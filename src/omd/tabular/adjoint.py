@@ -58,9 +58,13 @@ class OrNaN(implicit.AbstractMethod):
 
 
 def default(
-    w: Float[Array, " ..."], discount: ArrayLike, dense_size: int
+    w: Float[Array, " ..."], discount: ArrayLike, tolerance: ArrayLike, dense_size: int
 ) -> implicit.AbstractMethod:
-    """What `solve` and `evaluate` use for a fixed point w: LU up to `dense_size` numbers in w."""
+    """What `solve` and `evaluate` use for a fixed point w: LU up to `dense_size` numbers in w.
+
+    Above, `Sweeps` to the tolerance of the forward solve, as far as the precision allows.
+    """
     if w.size <= dense_size:
         return OrNaN(implicit.Dense())
-    return OrNaN(Sweeps(discount, 1e-11 if w.dtype == jnp.float64 else 1e-5))
+    finest = 1e-11 if w.dtype == jnp.float64 else 1e-5
+    return OrNaN(Sweeps(discount, jnp.clip(tolerance, finest, 1e-4)))

@@ -137,7 +137,8 @@ def modified_policy_iteration(
         return shifted_value_iteration(problem, state, tolerance)
     backup = _tangent(problem, state)
     gap = state.image - state.v
-    aim = jnp.maximum(0.1 * (gap.max() - gap.min()), tolerance / 4)
+    done = problem.discount * jnp.abs(gap).max() <= tolerance
+    aim = jnp.where(done, jnp.inf, jnp.maximum(0.1 * (gap.max() - gap.min()), tolerance / 4))
 
     def unfinished(carry):
         _, low, high, count = carry

@@ -94,13 +94,14 @@ def solve(
     `method` is "value_iteration", "newton" (policy iteration, a dense [S, S] factorisation a
     step), "modified_policy_iteration" (matrix-free), or "auto": the second up to `DENSE_STATES`
     states, the third above. It starts from `q0`, or v = 0, and stops at ‖Q − BQ‖∞ ≤ `tolerance`;
-    the default is 1e-10, or 64 eps max(1, ‖r‖∞ / (1 − γ)) where that is larger, as in float32.
+    the default, 64 eps max(1, ‖r‖∞ / (1 − γ)), is about what rounding allows.
 
     q and v are differentiable in P, r, γ and the temperature, in reverse mode, under `jit` and
     `vmap`, by the implicit function theorem on h = Q − B^θ Q, eq. (7). `hypergradient` is how its
     linear system with the (not symmetric) I − γP^π is solved, and `on_report` hears of each such
-    solve. The default is `implicit.Dense` or `adjoint.Sweeps` by size, and gradients are NaN where
-    it misses its tolerance. With the hard operator tied actions share the gradient equally.
+    solve. The default is `implicit.Dense` or, above, `Sweeps` with `tolerance` relative to the
+    right-hand side; gradients are NaN where it misses that. With the hard operator tied actions
+    share the gradient equally.
 
     Raises `InputError` for an unknown operator or method and for temperature ≤ 0 with the soft
     operator. A solve that does not converge says so in `status` and raises nothing.
@@ -136,7 +137,8 @@ def _solve(mdp, temperature, step, limits, q0, hypergradient, on_report) -> Solu
         solver,
         jnp.zeros_like(mdp.reward) if q0 is None else q0,
         problem,
-        hypergradient=hypergradient or adjoint.default(mdp.reward, mdp.discount, DENSE_STATES),
+        hypergradient=hypergradient
+        or adjoint.default(mdp.reward, mdp.discount, tolerance, DENSE_STATES),
         has_aux=True,
         on_report=on_report,
     )
@@ -190,7 +192,7 @@ def _evaluate(mdp, policy, method, limits) -> Solution:
             solver,
             jnp.zeros_like(mdp.initial),
             problem,
-            hypergradient=adjoint.default(mdp.initial, mdp.discount, DENSE_STATES),
+            hypergradient=adjoint.default(mdp.initial, mdp.discount, tolerance, DENSE_STATES),
             has_aux=True,
         )
         used_up = count >= max_iterations
@@ -227,8 +229,7 @@ def _judge(residual: Array, tolerance: Array, used_up: Array | bool) -> Int[Arra
 
 def _default_tolerance(mdp: MDP) -> Array:
     scale = jnp.maximum(1, jnp.abs(mdp.reward).max() / (1 - mdp.discount))
-    rounding = 64 * jnp.finfo(mdp.reward.dtype).eps * scale
-    return jax.lax.stop_gradient(jnp.maximum(1e-10, rounding))
+    return jax.lax.stop_gradient(64 * jnp.finfo(mdp.reward.dtype).eps * scale)
 
 
 def _method(method: str, mdp: MDP) -> str:
