@@ -47,7 +47,8 @@ def test_multipliers_are_the_adjoint():
 
 
 def test_lanes_are_independent():
-    design = Design(tabular.paper_mdp(), BELLMAN_ERROR, logit_temperature=0.01)
+    # a smooth problem: Adam turns rounding into steps where gradients have vanished
+    design = Design(tabular.paper_mdp(), BELLMAN_ERROR, temperature=0.5)
     three = lanes([np.inf, 1.0, 2.0], [1, 2, 3])
     end = find_saddle(design, three, max_steps=100)
     alone = find_saddle(design, jax.tree.map(lambda x: x[1:2], three), max_steps=100)

@@ -16,10 +16,10 @@ from jax.typing import ArrayLike
 
 from omd.figures.style import Progress
 from omd.implicit import Status
-from omd.tabular import expected_return, paper_mdp, softmax_policy, solve
+from omd.tabular import paper_mdp
 from omd.tabular.descent import Designed, descend, uniform_starts
 from omd.tabular.design import LIKELIHOOD, RETURN, Design, Objective
-from omd.tabular.lanes import Lanes
+from omd.tabular.lanes import Lanes, cheaply
 from omd.tabular.projection import Model, reference
 from omd.tabular.stationary import Stationary, find_stationary, spread_starts
 
@@ -82,16 +82,18 @@ class Truth(NamedTuple):
     expected_return: float
 
 
-@partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-def _solve_truth() -> tuple[jax.Array, jax.Array]:
-    mdp = paper_mdp()
-    q = solve(mdp, TEMPERATURE).q
-    return q, expected_return(mdp, softmax_policy(q, TEMPERATURE))
-
-
 def solve_truth() -> Truth:
     """Q* and J of its softmax policy, at the paper's temperature."""
-    q, value = _solve_truth()
+    mdp = paper_mdp()
+    design = Design(mdp, RETURN)
+    theta = Model(jnp.asarray(np.log(mdp.transition)), mdp.reward)
+
+    @partial(jax.jit, compiler_options=cheaply(0))
+    def solve(theta: Model) -> tuple[jax.Array, jax.Array]:
+        q = design.solution(theta, jnp.zeros_like(theta.reward))
+        return q, design.expected_return(q)
+
+    q, value = solve(theta)
     return Truth(np.asarray(q), float(value))
 
 

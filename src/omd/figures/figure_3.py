@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from omd.figures.style import (
 )
 from omd.tabular import MDP, theorem_2_mle, theorem_2_omd
 from omd.tabular.design import BELLMAN_ERROR
+from omd.tabular.lanes import cheaply
 
 FLOOR = 1e-4
 """Errors below are drawn here: a logarithmic axis has no zero."""
@@ -89,7 +89,6 @@ def _measure(label: str, runs: Runs, truth: Truth) -> dict[str, np.ndarray]:
     return {**columns, "expected_return": runs.expected_return}
 
 
-@partial(jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})
 def _theorem_2(omd: bool, mdp, q_star, theta, q, design) -> dict[str, Any]:
     def lane(theta, q_hat):
         model = MDP(design.transition(theta), theta.reward, mdp.discount, mdp.initial)
@@ -106,7 +105,7 @@ def _theorem_2(omd: bool, mdp, q_star, theta, q, design) -> dict[str, Any]:
         whole = theorem_2_mle(mdp, model, temperature=design.temperature, **values)
         return {"q_error": bound.left, "bound_gap": bound.gap, "bound_gap_whole_range": whole.gap}
 
-    return jax.vmap(lane)(theta, q)
+    return jax.jit(jax.vmap(lane), compiler_options=cheaply(0))(theta, q)
 
 
 def _chosen(runs: Runs, q_error: np.ndarray) -> int:

@@ -9,12 +9,13 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from omd.implicit import Status
 from omd.tabular.design import Design
-from omd.tabular.lanes import Lanes, check_lanes, lane_jit, map_lanes
+from omd.tabular.lanes import Lanes, cheaply, check_lanes, lane_jit, map_lanes
 from omd.tabular.projection import Model, Projection, ball
 from omd.types import InputError
 
@@ -37,18 +38,24 @@ class Designed(NamedTuple):
     """An `implicit.Status`: CONVERGED, MAX_STEPS or NON_FINITE."""
 
 
-@partial(jax.jit, static_argnums=(1, 2), compiler_options={"xla_backend_optimization_level": 0})
-@partial(jax.vmap, in_axes=(0, None, None))
 def uniform_starts(
     seeds: Int[Array, " L"], states: int, actions: int
 ) -> tuple[Model, Float[Array, "L S A"]]:
     """(θ, Q) of every seed with entries uniform in [0, 1), drawn as the authors' program does."""
-    q, logits, reward = jax.random.split(jax.random.key(seeds), 3)
+    pairs = states * actions
+    draw = partial(jax.random.uniform, shape=(pairs * states,))
+
+    def draws(seed):
+        return jax.vmap(draw)(jax.random.split(jax.random.key(seed), 3))
+
+    numbers = jax.jit(jax.vmap(draws), compiler_options=cheaply(0))(seeds)
+    # a draw of fewer numbers is the beginning of a longer one, so one size serves all three
+    q, logits, reward = np.moveaxis(np.asarray(numbers), 1, 0)
     theta = Model(
-        jax.random.uniform(logits, (actions, states, states)).swapaxes(0, 1),
-        jax.random.uniform(reward, (states, actions)),
+        jnp.asarray(logits.reshape(-1, actions, states, states).swapaxes(1, 2)),
+        jnp.asarray(reward[:, :pairs].reshape(-1, states, actions)),
     )
-    return theta, jax.random.uniform(q, (states, actions))
+    return theta, jnp.asarray(q[:, :pairs].reshape(-1, states, actions))
 
 
 def descend(

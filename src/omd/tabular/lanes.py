@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -16,6 +16,8 @@ from jaxtyping import Array, Float, Int, PyTree
 from omd.implicit import AbstractMethod
 from omd.tabular.projection import Model
 from omd.types import InputError
+
+T = TypeVar("T")
 
 
 class Lanes(NamedTuple):
@@ -49,8 +51,41 @@ def check_lanes(lanes: Lanes) -> None:
             )
 
 
-# thousands of passes over small kernels: LLVM's last efforts cost compile time and gain nothing
-lane_jit = partial(eqx.filter_jit, compiler_options={"xla_backend_optimization_level": 1})
+def cheaply(effort: int) -> dict[str, Any]:
+    """Compiler options for programs that run for less time than they compile.
+
+    Lanes make thousands of passes over small kernels: the last efforts of LLVM (of 0 to 3) gain
+    nothing on them, nor do XLA's newer kernel emitters on a CPU, which take twice as long to
+    compile.
+    """
+    options = {"xla_backend_optimization_level": effort}
+    older = {**options, "xla_cpu_use_fusion_emitters": False}
+    return older if _accepted(tuple(older.items())) else options
+
+
+@functools.cache
+def _accepted(options: tuple[tuple[str, Any], ...]) -> bool:
+    """Whether this version of XLA knows all the options; it refuses programs with others."""
+    try:
+        jax.jit(lambda x: x, compiler_options=dict(options)).lower(0.0).compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
+
+
+def lane_jit(function: Callable[..., T]) -> Callable[..., T]:
+    """`equinox.filter_jit` for programs over lanes."""
+
+    @functools.cache
+    def compiled() -> Any:
+        # at the first call: the options depend on devices, which importing must not set up
+        return eqx.filter_jit(function, compiler_options=cheaply(1))
+
+    @functools.wraps(function)
+    def call(*args: Any) -> T:
+        return compiled()(*args)
+
+    return call
 
 
 def map_lanes(run: Callable[..., PyTree], shared: PyTree, lanes: PyTree) -> PyTree:
