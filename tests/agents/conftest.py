@@ -9,7 +9,7 @@ SPEC = EnvSpec("probe", observation_size=3, num_actions=2)
 
 
 @pytest.fixture(autouse=True)
-def _float64():
+def _float64(quick_compilation):
     with jax.enable_x64(True):
         yield
 

@@ -21,7 +21,9 @@ def general_gradient(agent, state, after, hyper, inner, outer, target, method):
     def outer_loss(w, theta):
         return learner.bellman_error(w, target, outer, hyper)
 
-    return implicit.hypergradient(outer_loss, constraint, after.w, state.theta, method=method)
+    return jax.jit(
+        lambda w, theta: implicit.hypergradient(outer_loss, constraint, w, theta, method=method)
+    )(after.w, state.theta)
 
 
 @pytest.mark.parametrize(

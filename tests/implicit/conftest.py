@@ -9,9 +9,5 @@ def float64():
 
 
 @pytest.fixture(autouse=True)
-def quick_compilation():
-    """The programs here run for milliseconds but compile for seconds."""
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+def _quick(quick_compilation):
+    pass

@@ -1,0 +1,129 @@
+"""Environment steps a second on CartPole, one update each, beside SBX's DQN, and beside what plain
+matrix products reach.
+
+    pip install -e '.[bench]'
+    taskset -c 0,1 python benchmarks/cartpole.py          # two cores
+    taskset -c 0,1 python benchmarks/cartpole.py --sbx PYTHON   # SBX in another environment
+
+Compile time is apart everywhere: each program runs once before it is timed. Ours: replay, action
+and environment included, evaluations not. SBX: `learn` of its own loop, same networks (32, 32),
+batch 256, one update a step, no model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import statistics
+import subprocess
+import sys
+import time
+
+CHUNK, REPEATS = 1000, 5
+UPDATE_FLOPS = 19.5e6
+"""Of one OMD update, as XLA counts its compiled program (`cost_analysis`)."""
+
+SBX = """
+import time, gymnasium, numpy
+from sbx import DQN
+env = gymnasium.make("CartPole-v1")
+agent = DQN("MlpPolicy", env, learning_starts=1000, batch_size=256, train_freq=1, gradient_steps=1,
+            buffer_size=200_000, policy_kwargs=dict(net_arch=[32, 32]))
+agent.learn(1500)
+rates = []
+for _ in range(3):
+    begin = time.perf_counter()
+    agent.learn(1000, reset_num_timesteps=False)
+    rates.append(1000 / (time.perf_counter() - begin))
+print(numpy.median(rates))
+"""
+
+
+def lane_steps_per_second(lanes: int, **settings) -> list[float]:
+    """Rates of chunks of 1000 steps, after a first that compiles. Runs in a process of its own."""
+    from omd.training import devices
+
+    devices.prepare(lanes)
+    import jax
+
+    from omd import envs
+    from omd.config import Config
+    from omd.training.loop import Program
+
+    config = Config(**settings)
+    program = Program(
+        config,
+        envs.make(config.env, lanes=lanes),
+        envs.make(config.env, lanes=lanes * config.evaluate_episodes),
+        lanes,
+        config.model_hidden,
+    )
+    configs = [dataclasses.replace(config, seeds=(seed,)) for seed in range(lanes)]
+    state = program.place(program.fresh(configs))
+    state, _ = program.advance(state, CHUNK, learn=False)
+    rates = []
+    for _ in range(REPEATS + 1):
+        begin = time.perf_counter()
+        state, _ = jax.block_until_ready(program.advance(state, CHUNK, learn=True))
+        rates.append(lanes * CHUNK / (time.perf_counter() - begin))
+    return rates[1:]
+
+
+def measured(lanes: int, objective: str) -> float:
+    code = (
+        "import sys; sys.path.insert(0, 'benchmarks'); import cartpole;"
+        f"print(*cartpole.lane_steps_per_second({lanes}, objective={objective!r}))"
+    )
+    rates = [float(x) for x in _run([sys.executable, "-c", code]).split()]
+    print(
+        f"{objective} {lanes:3d} lane(s): {statistics.median(rates):7.0f} lane-steps/s "
+        f"(median of {REPEATS}, best {max(rates):.0f})",
+        flush=True,
+    )
+    return statistics.median(rates)
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return done.stdout.splitlines()[-1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sbx", default=sys.executable, help="Python that has sbx-rl")
+    arguments = parser.parse_args()
+
+    from omd.training.provenance import provenance
+
+    machine = provenance()
+    print(f"{machine['processor']}, JAX {machine['versions']['jax']}, {machine['device']}")
+    mixed, largest = (
+        float(x)
+        for x in _run(
+            [
+                sys.executable,
+                "-c",
+                "import sys; sys.path.insert(0, 'benchmarks'); import roofline;"
+                "print(*roofline.reachable()[:2])",
+            ]
+        ).split()
+    )
+    print(f"reachable: {largest:.1f} GFLOP/s for 256×32×32, {mixed:.1f} for the update's products")
+    one, ten = measured(1, "omd"), measured(10, "omd")
+    mle = measured(1, "mle")
+    print(f"an OMD step takes {mle / one:.2f} × an MLE step")
+    achieved = one * UPDATE_FLOPS / 1e9
+    print(
+        f"achieved: {achieved:.1f} GFLOP/s, {achieved / largest:.2f} of 256×32×32, "
+        f"{achieved / mixed:.2f} of the update's products"
+    )
+    sbx = float(_run([arguments.sbx, "-c", SBX]))
+    print(
+        f"SBX DQN: {sbx:.0f} steps/s; ours with one lane {one / sbx:.1f} ×, ten {ten / sbx:.1f} ×"
+    )
+
+
+if __name__ == "__main__":
+    main()
