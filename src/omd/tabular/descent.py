@@ -80,36 +80,58 @@ def descend(
     if max_steps < 1:
         raise InputError(f"max_steps must be at least 1, but is {max_steps}; the paper has 10000.")
     optimizer = optax.adam(0.01) if optimizer is None else optimizer
-    return _descend(design, lanes, projection, optimizer, max_steps, tolerance)
+    draws = _draws(lanes, max_steps)
+    return _descend(design, lanes, draws, projection, optimizer, max_steps, tolerance)
+
+
+def _draws(lanes: Lanes, max_steps: int) -> tuple[Array, Array] | None:
+    """([seeds, max_steps + 1, S, A] standard normal, each lane's row in it).
+
+    Drawn before the loop, where they cost a fraction, and once a seed: lanes of one seed share
+    their draws whatever their noise level.
+    """
+    if lanes.noise is None:
+        return None
+    seeds, row = np.unique(np.asarray(lanes.seed), return_inverse=True)
+
+    def draw(seed):
+        shape = (max_steps + 1, *lanes.q.shape[1:])
+        return jax.random.normal(jax.random.key(seed), shape, lanes.q.dtype)
+
+    draws = jax.jit(jax.vmap(draw), compiler_options=cheaply(1))(seeds)
+    return draws, jnp.asarray(row)
 
 
 @lane_jit
-def _descend(design, lanes, projection, optimizer, max_steps, tolerance) -> Designed:
+def _descend(design, lanes, draws, projection, optimizer, max_steps, tolerance) -> Designed:
     run = partial(
         _lane, projection=projection, optimizer=optimizer, max_steps=max_steps, tolerance=tolerance
     )
-    return map_lanes(run, design, lanes)
+    table, row = (None, None) if draws is None else draws
+    return map_lanes(run, (design, table), (lanes, row))
 
 
-def _lane(design, lane, *, projection, optimizer, max_steps, tolerance) -> Designed:
+def _lane(shared, lane, *, projection, optimizer, max_steps, tolerance) -> Designed:
+    (design, draws), (lane, row) = shared, lane
     if lane.hypergradient is not None:
         design = eqx.tree_at(lambda d: d.hypergradient, design, lane.hypergradient)
 
-    def evaluate(theta, memory, step):
-        q, _ = memory
-        noise = _draw(lane, step)
-        (loss, q), slope = jax.value_and_grad(design.loss, has_aux=True)(theta, q, noise)
-        return loss, slope, (q, noise)
+    def noise(step):
+        return None if lane.noise is None else lane.noise * draws[row, step]
 
-    still = None if lane.noise is None else jnp.zeros_like(lane.q)
+    def evaluate(theta, q, step):
+        (loss, q), slope = jax.value_and_grad(design.loss, has_aux=True)(theta, q, noise(step))
+        return loss, slope, q
+
     end = first_order(
-        evaluate, lane.theta, (lane.q, still), optimizer=optimizer, max_steps=max_steps,
+        evaluate, lane.theta, lane.q, optimizer=optimizer, max_steps=max_steps,
         tolerance=tolerance, project=lambda theta: projection(theta, lane.norm_bound),
     )  # fmt: skip
-    theta, (q, noise) = end.variables, end.memory
+    theta, q = end.variables, end.memory
     if not design.objective.of_solution:
         q = design.solution(theta, q)
-    noisy = q if noise is None else q + noise
+    last = noise(end.step)
+    noisy = q if last is None else q + last
     return Designed(
         theta, q, design.expected_return(q), design.expected_return(noisy), end.loss, end.step,
         end.status,
@@ -176,13 +198,6 @@ def first_order(
         optimizer.init(variables), jnp.asarray(-1), jnp.asarray(False), jnp.asarray(True),
     )  # fmt: skip
     return jax.lax.while_loop(going, body, start)
-
-
-def _draw(lane: Lanes, step) -> Float[Array, "S A"] | None:
-    if lane.noise is None:
-        return None
-    key = jax.random.fold_in(jax.random.key(lane.seed), step)
-    return lane.noise * jax.random.normal(key, lane.q.shape, lane.q.dtype)
 
 
 def _unchanged(new: PyTree, old: PyTree, tolerance: float) -> Bool[Array, ""]:

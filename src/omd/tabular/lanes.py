@@ -30,7 +30,7 @@ class Lanes(NamedTuple):
     norm_bound: Float[Array, " L"]
     """κ ≥ 0, or infinity."""
     seed: Int[Array, " L"]
-    """Seeds the noise."""
+    """Seeds the noise: lanes of one seed share its draws."""
     noise: Float[Array, " L"] | None = None
     """σ ≥ 0 of the Gaussian noise on inner solutions (appendix C); None draws no noise at all."""
     hypergradient: AbstractMethod | None = None
