@@ -45,7 +45,8 @@ def show(run: Run) -> None:
         status = f"diverged at step {diverged[seed]}" if seed in diverged else "ok"
         table.add_row(str(seed), f"{value:.1f}", f"{mse:.3g}", status)
     table.add_section()
-    table.add_row("mean", mean_and_error(returns), "", f"{len(returns)} seeds, ± standard error")
+    spread = f"{len(returns)} seeds, ± standard error" if len(returns) > 1 else "1 seed"
+    table.add_row("mean", mean_and_error(returns), "", spread)
     console.print(table)
     console.print(f"picture: {run.path / 'learning-curve.png'}", soft_wrap=True, highlight=False)
 
