@@ -17,6 +17,13 @@ STEPS = 200
 """One number, so that tests share their compiled programs."""
 
 
+@pytest.fixture(autouse=True)
+def quickly(request):
+    """Most tests run for milliseconds; the published figure is worth its compilation."""
+    if "published" not in request.node.name:
+        request.getfixturevalue("quick_compilation")
+
+
 def lanes(bounds, seeds, noise=None):
     seed = jnp.asarray(seeds)
     theta, q = uniform_starts(seed, 2, 2)

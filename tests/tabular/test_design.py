@@ -17,6 +17,8 @@ from omd.tabular.elimination import Elimination
 from omd.tabular.projection import Model
 from omd.types import InputError
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def thetas(seed, *shape):
     """Random models; `shape` is [..., S, A]."""
@@ -26,6 +28,7 @@ def thetas(seed, *shape):
     )
 
 
+@eqx.filter_jit
 def loss(design, theta):
     return design.loss(theta, jnp.zeros_like(theta.reward))[0]
 
@@ -82,8 +85,14 @@ def test_gradient_at_the_papers_temperature(objective):
         assert float(exact) == pytest.approx(float(differences), rel=1e-7)
 
 
+@eqx.filter_jit
+def solution(design, theta):
+    return design.solution(theta, jnp.zeros_like(theta.reward))
+
+
+@eqx.filter_jit
 def gradient(design, theta):
-    return jax.jit(jax.grad(lambda t: loss(design, t)))(theta)
+    return jax.grad(lambda t: loss(design, t))(theta)
 
 
 def test_both_constraints_have_one_exact_hypergradient():
@@ -101,7 +110,7 @@ def test_identity_leaves_the_jacobian_out():
     """u = g: the gradient is that of B^θ Q with Q held fixed, times ∂L/∂Q."""
     design = Design(tabular.paper_mdp(), BELLMAN_ERROR, hypergradient=implicit.Identity())
     theta = thetas(2, 2, 2)
-    q = design.solution(theta, jnp.zeros((2, 2)))
+    q = solution(design, theta)
     g = jax.grad(lambda x: tabular.bellman_error(design.mdp, x, 0.01))(q)
     _, pull = jax.vjp(lambda t: design.operator(q, t), theta)
     for a, b in zip(gradient(design, theta), pull(g)[0], strict=True):
@@ -144,16 +153,16 @@ def test_likelihood_by_hand():
 def test_likelihood_where_transitions_are_impossible():
     """0 log 0 counts as 0, in value and gradient."""
     mdp = tabular.MDP([[[1.0, 0.0]], [[0.5, 0.5]]], [[0.0], [1.0]], 0.9)
-    value, slope = jax.value_and_grad(lambda t: loss(Design(mdp, LIKELIHOOD), t))(thetas(0, 2, 1))
-    assert np.isfinite(value)
-    assert all(np.isfinite(leaf).all() for leaf in slope)
+    design, theta = Design(mdp, LIKELIHOOD), thetas(0, 2, 1)
+    assert np.isfinite(loss(design, theta))
+    assert all(np.isfinite(leaf).all() for leaf in gradient(design, theta))
 
 
 def test_noise_comes_after_the_inner_solve():
     design = Design(tabular.paper_mdp(), BELLMAN_ERROR)
     theta, noise = thetas(1, 2, 2), jnp.asarray([[0.1, 0.0], [0.0, -0.2]])
-    value, q = design.loss(theta, jnp.zeros((2, 2)), noise)
-    np.testing.assert_allclose(q, design.solution(theta, jnp.zeros((2, 2))), atol=1e-12)
+    value, q = eqx.filter_jit(Design.loss)(design, theta, jnp.zeros((2, 2)), noise)
+    np.testing.assert_allclose(q, solution(design, theta), atol=1e-12)
     assert float(value) == pytest.approx(
         float(tabular.bellman_error(design.mdp, q + noise, 0.01)), rel=1e-12
     )

@@ -12,6 +12,8 @@ from omd.tabular.lagrangian import find_saddle
 from omd.tabular.lanes import Lanes
 from omd.types import InputError
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def lanes(bounds, seeds):
     seed = jnp.asarray(seeds)

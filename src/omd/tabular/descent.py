@@ -19,6 +19,9 @@ from omd.tabular.lanes import Lanes, cheaply, check_lanes, lane_jit, map_lanes
 from omd.tabular.projection import Model, Projection, ball
 from omd.types import InputError
 
+ADAM = optax.adam(0.01)
+"""The authors' optimiser; one object, since programs are compiled anew for another."""
+
 
 class Designed(NamedTuple):
     """What a run ended with; leaves carry the lane axis where there are lanes."""
@@ -63,23 +66,23 @@ def descend(
     lanes: Lanes,
     *,
     projection: Projection = ball,
-    optimizer: optax.GradientTransformation | None = None,
+    optimizer: optax.GradientTransformation = ADAM,
     max_steps: int = 10_000,
     tolerance: float = 1e-10,
 ) -> Designed:
-    """Projected gradient descent of every lane in one compiled program; optax.adam(0.01) if None.
+    """Projected gradient descent of every lane, in one compiled program.
 
     The start is projected by the first update, not before. A lane stops, CONVERGED, where an
     update changes no entry of θ and of Q by more than tolerance · (1 + the largest entry of its
     array), and waits for the others; NON_FINITE where a number overflows, MAX_STEPS else. All
-    leaves of the result carry the lane axis.
+    leaves of the result carry the lane axis. Another object as `optimizer` or `projection` is
+    another program, even where it does the same.
 
     Raises `InputError` for a norm bound or noise level below zero, or without any step.
     """
     check_lanes(lanes)
     if max_steps < 1:
         raise InputError(f"max_steps must be at least 1, but is {max_steps}; the paper has 10000.")
-    optimizer = optax.adam(0.01) if optimizer is None else optimizer
     draws = _draws(lanes, max_steps)
     return _descend(design, lanes, draws, projection, optimizer, max_steps, tolerance)
 

@@ -10,7 +10,7 @@ inverted; until the end Q is not the fixed point of B^θ.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import jax
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
-from omd.tabular.descent import first_order
+from omd.tabular.descent import ADAM, first_order
 from omd.tabular.design import Design
 from omd.tabular.lanes import Lanes, check_lanes, lane_jit, map_lanes
 from omd.tabular.projection import Model, Projection, ball
@@ -59,12 +59,12 @@ def find_saddle(
     *,
     penalty: float = 10.0,
     multiplier_rate: float = 0.1,
-    optimizer: optax.GradientTransformation | None = None,
+    optimizer: optax.GradientTransformation = ADAM,
     projection: Projection = ball,
     max_steps: int = 10_000,
     tolerance: float = 1e-6,
 ) -> Saddle:
-    """Simultaneous descent in (Q, θ) and ascent in λ; optax.adam(0.01) for the former if None.
+    """Simultaneous descent in (Q, θ) and ascent in λ, in one compiled program.
 
     λ starts at zero and moves by multiplier_rate · h. A lane stops, CONVERGED, where an update
     changes no entry of θ, Q and λ by more than tolerance · (1 + the largest entry of its array),
@@ -83,9 +83,15 @@ def find_saddle(
             "max_steps and multiplier_rate must be above 0 and penalty not below, but they are "
             f"{max_steps}, {multiplier_rate} and {penalty}."
         )
-    primal = optax.adam(0.01) if optimizer is None else optimizer
-    both = optax.partition({"primal": primal, "dual": optax.sgd(multiplier_rate)}, _labels)
+    both = _partition(optimizer, multiplier_rate)
     return _find(design, lanes, penalty, both, projection, max_steps, tolerance)
+
+
+@lru_cache
+def _partition(
+    optimizer: optax.GradientTransformation, multiplier_rate: float
+) -> optax.GradientTransformation:
+    return optax.partition({"primal": optimizer, "dual": optax.sgd(multiplier_rate)}, _labels)
 
 
 def _labels(variables: Variables) -> PyTree:

@@ -58,6 +58,8 @@ def cheaply(effort: int) -> dict[str, Any]:
     nothing on them, nor do XLA's newer kernel emitters on a CPU, which take twice as long to
     compile.
     """
+    if jax.config.values["jax_disable_most_optimizations"]:
+        effort = 0
     options = {"xla_backend_optimization_level": effort}
     older = {**options, "xla_cpu_use_fusion_emitters": False}
     return older if _accepted(tuple(older.items())) else options
@@ -77,13 +79,13 @@ def lane_jit(function: Callable[..., T]) -> Callable[..., T]:
     """`equinox.filter_jit` for programs over lanes."""
 
     @functools.cache
-    def compiled() -> Any:
-        # at the first call: the options depend on devices, which importing must not set up
-        return eqx.filter_jit(function, compiler_options=cheaply(1))
+    def compiled(options: tuple[tuple[str, Any], ...]) -> Any:
+        return eqx.filter_jit(function, compiler_options=dict(options))
 
     @functools.wraps(function)
     def call(*args: Any) -> T:
-        return compiled()(*args)
+        # options at the call: asking for them sets up devices, which importing must not do
+        return compiled(tuple(cheaply(1).items()))(*args)
 
     return call
 
