@@ -39,17 +39,16 @@ def test_one_state_by_hand():
     mdp = tabular.MDP(np.ones((1, 2, 1)), [[1.0, 0.0]], 0.5)
     for temperature in (0.1, 1.0, 10.0):
         v = 2 * temperature * np.log1p(np.exp(-1 / temperature)) + 2
-        for method in METHODS:
-            solution = tabular.solve(mdp, temperature, method=method)
-            np.testing.assert_allclose(solution.v, [v], rtol=1e-10)
-            np.testing.assert_allclose(solution.q, [[1 + v / 2, v / 2]], rtol=1e-10)
+        solution = tabular.solve(mdp, temperature)
+        np.testing.assert_allclose(solution.v, [v], rtol=1e-10)
+        np.testing.assert_allclose(solution.q, [[1 + v / 2, v / 2]], rtol=1e-10)
 
 
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("operator", ["soft", "hard"])
 def test_all_methods_and_both_storages_agree(operator, sparse):
-    reference = tabular.garnet(3, 12, 3, 4)
-    mdp = tabular.garnet(3, 12, 3, 4, sparse=sparse)
+    reference = tabular.garnet(3, 12, 4, 3)
+    mdp = tabular.garnet(3, 12, 4, 3, sparse=sparse)
     for temperature in (0.01, 1.0):
         wanted = tabular.solve(reference, temperature, operator=operator, method="newton").q
         for method in METHODS:
@@ -70,7 +69,7 @@ def test_grid_that_mixes_slowly(discount):
 
 
 def test_the_residual_is_that_of_the_answer_and_bounds_the_error():
-    mdp = tabular.garnet(0, 12, 3, 4, discount=0.9)
+    mdp = tabular.garnet(0, 12, 4, 3, discount=0.9)
     exact = tabular.solve(mdp, 0.1, method="newton").q
     for tolerance in (1e-2, 1e-5):
         solution = tabular.solve(mdp, 0.1, method="value_iteration", tolerance=tolerance)
@@ -81,7 +80,7 @@ def test_the_residual_is_that_of_the_answer_and_bounds_the_error():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_too_few_iterations_are_said(method):
-    mdp = tabular.garnet(0, 12, 3, 4, discount=0.99)
+    mdp = tabular.garnet(0, 12, 4, 3, discount=0.99)
     solution = tabular.solve(mdp, method=method, max_iterations=1)
     assert solution.status == tabular.Status.MAX_ITERATIONS
     assert solution.iterations == 1
@@ -90,7 +89,7 @@ def test_too_few_iterations_are_said(method):
 
 
 def test_a_tolerance_beyond_the_precision_is_not_claimed():
-    mdp = tabular.garnet(0, 12, 3, 4, discount=0.99)
+    mdp = tabular.garnet(0, 12, 4, 3, discount=0.99)
     solution = tabular.solve(mdp, method="newton", tolerance=1e-30)
     assert solution.residual > 0
     assert solution.status == tabular.Status.MAX_ITERATIONS
@@ -102,7 +101,7 @@ def test_overflow_is_said():
 
 
 def test_a_warm_start_at_the_solution_ends_at_once():
-    mdp = tabular.garnet(0, 12, 3, 4, discount=0.99)
+    mdp = tabular.garnet(0, 12, 4, 3, discount=0.99)
     solution = tabular.solve(mdp, 0.1, method="value_iteration")
     again = tabular.solve(mdp, 0.1, method="value_iteration", q0=solution.q)
     assert solution.iterations > 1000
@@ -112,7 +111,7 @@ def test_a_warm_start_at_the_solution_ends_at_once():
 def test_float32_reaches_its_default_tolerance():
     with jax.enable_x64(False):
         for states in (12, 300):
-            mdp = tabular.garnet(0, states, 3, 4, discount=0.99)
+            mdp = tabular.garnet(0, states, 4, 3, discount=0.99)
             solution = tabular.solve(mdp, 0.1)
             assert solution.q.dtype == jnp.float32
             assert solution.status == tabular.Status.CONVERGED
@@ -123,11 +122,11 @@ def test_float32_reaches_its_default_tolerance():
 @pytest.mark.parametrize("method", ["dense", "sweeps"])
 @pytest.mark.parametrize("sparse", [False, True])
 def test_policy_evaluation_is_the_sum_of_a_long_rollout(method, sparse):
-    mdp = tabular.garnet(1, 12, 3, 4, discount=0.9, sparse=sparse)
+    mdp = tabular.garnet(1, 12, 4, 3, discount=0.9, sparse=sparse)
     policy = tabular.softmax_policy(mdp.reward, 0.3)
     solution = tabular.evaluate(mdp, policy, method=method)
 
-    transition = tabular.garnet(1, 12, 3, 4, discount=0.9).transition
+    transition = tabular.garnet(1, 12, 4, 3, discount=0.9).transition
     chain = jnp.einsum("sa,sat->st", policy, transition)
     earned = (policy * mdp.reward).sum(-1)
     distribution, total = mdp.initial, 0.0
@@ -141,7 +140,7 @@ def test_policy_evaluation_is_the_sum_of_a_long_rollout(method, sparse):
 
 
 def test_returns_of_an_evaluation_that_ran_out_are_nan():
-    mdp = tabular.garnet(1, 12, 3, 4, discount=0.99)
+    mdp = tabular.garnet(1, 12, 4, 3, discount=0.99)
     policy = tabular.softmax_policy(mdp.reward, 0.3)
     short = {"method": "sweeps", "max_iterations": 2}
     assert tabular.evaluate(mdp, policy, **short).status == tabular.Status.MAX_ITERATIONS
@@ -149,7 +148,7 @@ def test_returns_of_an_evaluation_that_ran_out_are_nan():
 
 
 def test_lanes_are_the_runs_one_by_one(random_mdps):
-    mdps = random_mdps(0, 6)
+    mdps = random_mdps(0, 6, states=12, actions=4)
     for method in ("newton", "modified_policy_iteration"):
         together = jax.jit(jax.vmap(lambda m, method=method: tabular.solve(m, 0.1, method=method)))(
             mdps
@@ -162,12 +161,12 @@ def test_lanes_are_the_runs_one_by_one(random_mdps):
 
 
 def test_vanishing_temperature_gives_the_hard_fixed_point():
-    mdp = tabular.garnet(0, 12, 3, 4)
+    mdp = tabular.garnet(0, 12, 4, 3)
     hard = tabular.solve(mdp, operator="hard").q
     gap = [float(np.abs(tabular.solve(mdp, t).q - hard).max()) for t in (1.0, 1e-1, 1e-2, 1e-8)]
     # soft values are above by at most α log A / (1 − γ)
-    assert 0 < gap[2] < gap[1] < gap[0] <= np.log(3) / (1 - 0.95)
-    assert gap[3] <= 1e-8 * np.log(3) / (1 - 0.95) + 1e-12
+    assert 0 < gap[2] < gap[1] < gap[0] <= np.log(4) / (1 - 0.95)
+    assert gap[3] <= 1e-8 * np.log(4) / (1 - 0.95) + 1e-12
 
 
 def test_bad_input_to_solve():

@@ -1,6 +1,6 @@
-"""Fixed points of the Bellman operators: four step rules under one loop.
+"""Fixed points of the Bellman operators.
 
-The loop works on state values v[S], A times fewer numbers than Q: v = value(q) with
+The loops work on state values v[S], A times fewer numbers than Q: v = value(q) with
 q = r + γPv, where value is log-sum-exp, max or the mean under a policy. Where v changes by less
 than δ under the operator, Q = BQ holds up to γδ.
 """
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from omd.tabular.bellman import (
     Scalar,
@@ -30,6 +30,9 @@ from omd.tabular.successors import Successors
 
 MAX_SWEEPS = 50
 """Evaluation sweeps that modified policy iteration makes at most for each improvement."""
+
+SETTLED = 1e-3
+"""Share of states whose best action may change before a policy is evaluated to the end."""
 
 MAX_UNROLLED = 32
 """Up to this many successors, a sweep is written out term by term."""
@@ -89,9 +92,12 @@ def iterate(
         state = State(v, q, problem.value(q))
         gap = problem.discount * jnp.abs(state.image - v).max()
         v = step(problem, state, tolerance)
-        return v, _sweep(problem.transition, problem.reward, problem.discount, v), gap, count + 1
+        return v, sweep(v), gap, count + 1
 
-    start = (v, problem.lookahead(v), jnp.asarray(jnp.inf, v.dtype), jnp.int32(0))
+    def sweep(v):
+        return _sweep(problem.transition, problem.reward, problem.discount, v)
+
+    start = (v, sweep(v), jnp.asarray(jnp.inf, v.dtype), jnp.int32(0))
     _, q, _, count = jax.lax.while_loop(unfinished, advance, start)
     return q, count
 
@@ -126,33 +132,60 @@ def newton(problem: Problem, state: State, tolerance: Scalar) -> Float[Array, " 
 
 
 def modified_policy_iteration(
-    problem: Problem, state: State, tolerance: Scalar
-) -> Float[Array, " S"]:
-    """v ← some sweeps of v = r^π + γP^π v, then the shift of `shifted_value_iteration`.
+    problem: Problem, v: Float[Array, " S"], tolerance: Scalar, max_iterations: Scalar
+) -> tuple[Float[Array, "S A"], Int[Array, ""]]:
+    """(q, improvements): some sweeps of v = r^π + γP^π v for each improvement of π, then a shift.
 
-    Sweeps until the spread of their increments has shrunk to a tenth; none where a sweep under π
-    costs as much as under the operator itself. All products are matrix-free.
+    Ends as `iterate` does. The sweeps of an improvement go on until the spread of their
+    increments has shrunk to a tenth or, once the best action changes in few states, to what the
+    tolerance asks; then comes the shift of `shifted_value_iteration`. All products are
+    matrix-free. Where a sweep under π costs as much as an improvement, there are only these.
     """
     if isinstance(problem.transition, Successors) and problem.temperature is not None:
-        return shifted_value_iteration(problem, state, tolerance)
-    backup = _tangent(problem, state)
-    gap = state.image - state.v
-    done = problem.discount * jnp.abs(gap).max() <= tolerance
-    aim = jnp.where(done, jnp.inf, jnp.maximum(0.1 * (gap.max() - gap.min()), tolerance / 4))
+        return iterate(problem, shifted_value_iteration, v, tolerance, max_iterations)
 
     def unfinished(carry):
-        _, low, high, count = carry
-        return (high - low > aim) & (count < MAX_SWEEPS)
+        v, q, _, count = carry
+        gap = problem.discount * jnp.abs(problem.value(q) - v).max()
+        return (gap > tolerance) & (count < max_iterations)
 
     def advance(carry):
-        v, _, _, count = carry
-        image = backup(v)
-        gap = image - v
-        return image, gap.min(), gap.max(), count + 1
+        v, q, best, count = carry
+        now = q.argmax(axis=-1)
+        settled = (now != best).mean() <= SETTLED
+        v = _evaluate(problem, State(v, q, problem.value(q)), settled, tolerance)
+        return v, sweep(v), now, count + 1
 
-    start = (state.image, gap.min(), gap.max(), jnp.int32(0))
-    v, low, high, _ = jax.lax.while_loop(unfinished, advance, start)
-    return v + _shift(problem.discount, low, high)
+    def sweep(v):
+        return _sweep(problem.transition, problem.reward, problem.discount, v)
+
+    start = (v, sweep(v), jnp.full(v.shape, -1), jnp.int32(0))
+    _, q, _, count = jax.lax.while_loop(unfinished, advance, start)
+    return q, count
+
+
+def _evaluate(
+    problem: Problem, state: State, settled: Bool[Array, ""], tolerance: Scalar
+) -> Float[Array, " S"]:
+    """About the value of the policy that is best at state.q."""
+    backup = _tangent(problem, state)
+    gap = state.image - state.v
+    finest = tolerance / 4
+    aim = jnp.where(settled, finest, jnp.maximum(0.1 * (gap.max() - gap.min()), finest))
+
+    # increments are taken from what is carried, lest XLA make every sweep three times
+    def unfinished(carry):
+        v, image, count = carry
+        gap = image - v
+        return (gap.max() - gap.min() > aim) & (count < MAX_SWEEPS)
+
+    def advance(carry):
+        _, image, count = carry
+        return image, backup(image), count + 1
+
+    v, image, _ = jax.lax.while_loop(unfinished, advance, (state.v, state.image, jnp.int32(0)))
+    gap = image - v
+    return image + _shift(problem.discount, gap.min(), gap.max())
 
 
 def solve_dense(

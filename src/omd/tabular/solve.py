@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -16,16 +17,16 @@ from jaxtyping import Array, Float, Int
 from omd import implicit
 from omd.tabular import adjoint, fixed_point
 from omd.tabular.bellman import Scalar
-from omd.tabular.fixed_point import Problem, solve_dense
+from omd.tabular.fixed_point import Problem, iterate, solve_dense
 from omd.tabular.mdp import MDP
 from omd.types import InputError
 
 METHODS = {
-    "value_iteration": (fixed_point.value_iteration, 100_000),
-    "newton": (fixed_point.newton, 100),
+    "value_iteration": (partial(iterate, step=fixed_point.value_iteration), 100_000),
+    "newton": (partial(iterate, step=fixed_point.newton), 100),
     "modified_policy_iteration": (fixed_point.modified_policy_iteration, 10_000),
 }
-"""Step rule and default number of iterations."""
+"""Search for the fixed point and default number of iterations."""
 
 DENSE_STATES = 256
 """Up to this many states, linear systems [S, S] are factorised unless asked otherwise."""
@@ -106,7 +107,7 @@ def solve(
     Raises `InputError` for an unknown operator or method and for temperature ≤ 0 with the soft
     operator. A solve that does not converge says so in `status` and raises nothing.
     """
-    step, default_iterations = METHODS[_method(method, mdp)]
+    search, default_iterations = METHODS[_method(method, mdp)]
     alpha = _temperature(temperature, operator, mdp.reward.dtype)
     if tolerance is None:
         tolerance = _default_tolerance(mdp)
@@ -118,18 +119,18 @@ def solve(
         )
     limits = jnp.asarray(tolerance, mdp.reward.dtype), jnp.asarray(iterations, jnp.int32)
     q0 = None if q0 is None else jnp.asarray(q0, mdp.reward.dtype)
-    return _solve(mdp, alpha, step, limits, q0, hypergradient, on_report)
+    return _solve(mdp, alpha, search, limits, q0, hypergradient, on_report)
 
 
 @eqx.filter_jit
-def _solve(mdp, temperature, step, limits, q0, hypergradient, on_report) -> Solution:
+def _solve(mdp, temperature, search, limits, q0, hypergradient, on_report) -> Solution:
     tolerance, max_iterations = limits
     problem = Problem(mdp.transition, mdp.reward, mdp.discount, temperature)
 
     def solver(q, problem):
         # not from q where nobody gave one: XLA would spend seconds on folding the constant
         v = jnp.zeros_like(mdp.initial) if q0 is None else problem.value(q)
-        q, count = fixed_point.iterate(problem, step, v, tolerance, max_iterations)
+        q, count = search(problem, v=v, tolerance=tolerance, max_iterations=max_iterations)
         return q, (jnp.abs(q - problem.bellman(q)).max(), count)
 
     q, (residual, count) = implicit.root(
@@ -184,7 +185,7 @@ def _evaluate(mdp, policy, method, limits) -> Solution:
 
         def solver(v, problem):
             step = fixed_point.shifted_value_iteration
-            q, count = fixed_point.iterate(problem, step, v, tolerance, max_iterations)
+            q, count = iterate(problem, step, v, tolerance, max_iterations)
             return problem.value(q), count
 
         v, count = implicit.root(
