@@ -1,6 +1,6 @@
 """Implicit differentiation beside the Lagrangian route on the paper's MDP.
 
-    python benchmarks/lagrangian.py [--out results/lagrangian.csv] [--seeds 10]
+    python benchmarks/lagrangian.py [--out results/tabular/lagrangian.csv] [--seeds 10]
 
 Both solve eq. (2) and eq. (6) from the same starts, with Adam at 0.01, at most 10 000 steps and
 the same test of convergence. Prints one line a route, and the ratio of their times.
@@ -94,7 +94,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("results/lagrangian.csv"))
+    parser.add_argument("--out", type=Path, default=Path("results/tabular/lagrangian.csv"))
     parser.add_argument("--seeds", type=int, default=10)
     options = parser.parse_args()
     with jax.enable_x64(True):

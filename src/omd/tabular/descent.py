@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -117,7 +117,7 @@ def _descend(design, lanes, draws, projection, optimizer, max_steps, tolerance) 
 def _lane(shared, lane, *, projection, optimizer, max_steps, tolerance) -> Designed:
     (design, draws), (lane, row) = shared, lane
     if lane.hypergradient is not None:
-        design = eqx.tree_at(lambda d: d.hypergradient, design, lane.hypergradient)
+        design = dataclasses.replace(design, hypergradient=lane.hypergradient)
 
     def noise(step):
         return None if lane.noise is None else lane.noise * draws[row, step]

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from omd import implicit
 from omd.tabular.bellman import bellman_error, soft_bellman, softmax_policy
-from omd.tabular.elimination import Elimination
+from omd.tabular.elimination import UNROLLED, Elimination
 from omd.tabular.fixed_point import Problem, iterate, newton, solve_dense
 from omd.tabular.mdp import MDP
 from omd.tabular.projection import Model
@@ -81,7 +81,8 @@ class Design(eqx.Module):
 
     p_θ = softmax(logits / logit_temperature). At 1 (default) the logits are the effective ones, so
     that ‖θ‖, gradient and projection speak of the same coordinates; the authors' program divides
-    by 0.01. `temperature` α > 0 is that of B^θ, of B and of the policy.
+    by 0.01. `temperature` α > 0 is that of B^θ, of B and of the policy. `hypergradient` is how
+    (∂h/∂Q)ᵀ u = g is solved: exactly, by a dense factorisation, where it is None.
 
     Raises `InputError` for a sparse MDP or a temperature that is not positive.
     """
@@ -89,7 +90,7 @@ class Design(eqx.Module):
     mdp: MDP
     objective: Objective = eqx.field(static=True)
     constraint: Callable[..., Array] = eqx.field(static=True, default=bellman_constraint)
-    hypergradient: implicit.AbstractMethod = Elimination()
+    hypergradient: implicit.AbstractMethod | None = None
     temperature: float = 0.01
     logit_temperature: float = 1.0
 
@@ -122,9 +123,10 @@ class Design(eqx.Module):
 
     def solution(self, theta: Model, q0: Float[Array, "S A"]) -> Float[Array, "S A"]:
         """φ(θ): the fixed point of B^θ, found from q0 on; differentiable in θ, eq. (7)."""
-        return implicit.root(
-            self.constraint, _fixed_point, q0, theta, self, hypergradient=self.hypergradient
-        )
+        method = self.hypergradient
+        if method is None:
+            method = Elimination() if q0.size <= UNROLLED else implicit.Dense()
+        return implicit.root(self.constraint, _fixed_point, q0, theta, self, hypergradient=method)
 
     def loss(
         self, theta: Model, q0: Float[Array, "S A"], noise: Float[Array, "S A"] | None = None
