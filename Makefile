@@ -18,7 +18,7 @@ lint: $(STAMP)  ## Linter, formatter and type checker
 	$(BIN)/mypy
 
 figures: $(STAMP)  ## Figures 2, 3 and 6 of the paper
-	for n in 2 3 6; do $(BIN)/omd figure $$n --out figures || exit 1; done
+	$(BIN)/omd figure 2 3 6 --out figures
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "omd needs Python 3.11 or newer: make PYTHON=python3.12 ...")'

@@ -37,6 +37,7 @@ def command(monkeypatch, capsys):
         (["train", "CartPole-v1", "--stepps", "3"], "--stepps"),
         (["evaluate", "nowhere"], "nowhere is no run"),
         (["figure", "9"], "unknown figure '9'"),
+        (["figure", "6", "9"], "unknown figure '9'"),
         (["list", "objectivs"], "did you mean objectives"),
         (["gradcheck", "rigde"], "did you mean ridge"),
         (["trian"], "trian"),

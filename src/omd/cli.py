@@ -23,7 +23,7 @@ def cli() -> None:
     omd train CartPole-v1               train OMD, with a picture of the learning curve
     omd train CartPole-v1 --objective mle --seeds 10
     omd evaluate runs/CartPole-v1-omd-1
-    omd figure 2                        a figure of the paper
+    omd figure 2 3 6                    figures of the paper
     """
 
 
@@ -106,25 +106,27 @@ def list_(what: str | None, out: str) -> None:
 
 
 @cli.command()
-@click.argument("number", metavar="{2|3|6}")
+@click.argument("numbers", metavar="{2|3|6}...", nargs=-1, required=True)
 @click.option("--out", default="figures", show_default=True, help="Folder for the files.")
 @click.option("--budget", default="paper", show_default=True, help="smoke or paper.")
 @click.option("--projection", default="ball", show_default=True, help="ball or reference.")
 @click.option("--seeds", default=10, show_default=True, help="Seeds of each point.")
-def figure(number: str, out: str, budget: str, projection: str, seeds: int) -> None:
-    """Make a figure of the paper: PNG, PDF, a tidy CSV and its settings."""
+def figure(numbers: tuple[str, ...], out: str, budget: str, projection: str, seeds: int) -> None:
+    """Make figures of the paper: PNG, PDF, a tidy CSV and its settings of each."""
     import importlib
 
-    closest("figure", number, ("2", "3", "6"))
-    module = importlib.import_module(f"omd.figures.figure_{number}")
-    for path in module.make(
-        pathlib.Path(out),
-        budget=budget,
-        projection=projection,
-        seeds=seeds,
-        progress=lambda line: print(line, file=sys.stderr),
-    ):
-        print(path)
+    for number in numbers:
+        closest("figure", number, ("2", "3", "6"))
+    for number in numbers:
+        module = importlib.import_module(f"omd.figures.figure_{number}")
+        for path in module.make(
+            pathlib.Path(out),
+            budget=budget,
+            projection=projection,
+            seeds=seeds,
+            progress=lambda line: print(line, file=sys.stderr),
+        ):
+            print(path)
 
 
 @cli.command()
