@@ -168,11 +168,34 @@ def test_reset_needs_a_key_a_lane() -> None:
         envs.make("Walk-v0", lanes=2).reset(KEYS)
 
 
-def test_nan_observations_pass_through(unroll: Any) -> None:
-    env = envs.make("Walk-nan-v0", lanes=2)
+def test_a_lane_that_is_not_finite_gives_nan_from_there_on_and_is_told(unroll: Any) -> None:
+    env: Any = envs.make("Walk-nan-v0", lanes=2)
     steps = unroll(env, KEYS[:2], 5)[1]
-    assert np.isnan(steps.next_observation).sum() == 10
-    assert np.isnan(steps.next_observation[:, :, 1]).all()
+    assert np.isnan(steps.next_observation).all()
+    assert np.isnan(steps.reward).all()
+    assert steps.terminated.all()
+    found = env.divergences()
+    assert list(found) == [0, 1]
+    assert "step 1, action" in str(found[0])
+    assert "number 1 of the observation is nan" in str(found[0])
+
+
+def test_workers_are_the_same_lanes(unroll: Any) -> None:
+    three: Any = envs.make("HalfCheetah-v5", lanes=3, distractors=2, workers=2)
+    here = envs.make("HalfCheetah-v5", lanes=3, distractors=2, workers=0)
+    a, b = (unroll(env, KEYS, 20)[1] for env in (three, here))
+    for one, other in zip(a, b, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert a.observation.shape == (20, 3, 17 + 2)
+    snapshots = [env.snapshot() for env in (three, here)]
+    for name, array in snapshots[0].items():
+        np.testing.assert_array_equal(array, snapshots[1][name], err_msg=name)
+    three.close()
+
+
+def test_workers_need_an_environment_that_they_can_build() -> None:
+    with pytest.raises(InputError, match=r"'Walk-v0' can't run in 2 workers.*module:Class"):
+        envs.make("Walk-v0", lanes=2, workers=2)
 
 
 def test_discrete_observations_are_one_hot(unroll: Any) -> None:

@@ -41,6 +41,7 @@ def make(
     distractors: int = 0,
     dtype: DTypeLike = jnp.float32,
     render_mode: str | None = None,
+    workers: int | None = None,
 ) -> Env:
     """Make `lanes` independent copies of an environment that step together.
 
@@ -48,7 +49,9 @@ def make(
     one of them, and `module:ID` imports a module that registers the id. Observations come as
     vectors, discrete ones as one-hot vectors, followed by `distractors` standard normal numbers
     (section 7). `dtype` is that of observations and rewards, and of all floats in the state of a
-    JAX environment; float64 needs `jax.enable_x64`. `render_mode` is Gymnasium's.
+    JAX environment; float64 needs `jax.enable_x64`. `render_mode` is Gymnasium's. `workers` is how
+    many processes step a host environment's lanes, 0 for none; by default those of Gymnasium go to
+    one a core where their steps are long enough to gain by it. The numbers are the same.
 
     Raises `InputError` for an unknown id, with the nearest ones, and for an environment that
     lacks a package or has spaces that agents here can't use.
@@ -62,7 +65,11 @@ def make(
     backend, name = _resolve(id)
     env: Env
     if backend == "gymnasium":
-        env = GymnasiumEnv(id, name, lanes=lanes, dtype=dtype, render_mode=render_mode)
+        if workers is not None:
+            workers = _count("workers", workers, 0)
+        env = GymnasiumEnv(
+            id, name, lanes=lanes, dtype=dtype, render_mode=render_mode, workers=workers
+        )
     elif render_mode is not None:
         raise InputError(f"{id!r} runs in JAX and can't be rendered: use 'gymnasium:{name}'")
     else:

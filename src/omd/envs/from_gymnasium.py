@@ -11,9 +11,16 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from omd.envs.callback import call_host, varying_as
-from omd.envs.lane import Lane, build, observation_size
 from omd.envs.protocol import Draw, derive
-from omd.envs.spaces import action_fields
+from omd.simulators import (
+    Crew,
+    Divergence,
+    Lanes,
+    action_fields,
+    build,
+    observation_size,
+    workers_for,
+)
 from omd.types import EnvSpec, InputError, Step
 
 
@@ -44,7 +51,14 @@ class GymnasiumEnv:
     on_host = True
 
     def __init__(
-        self, id: str, name: str, *, lanes: int, dtype: np.dtype, render_mode: str | None = None
+        self,
+        id: str,
+        name: str,
+        *,
+        lanes: int,
+        dtype: np.dtype,
+        render_mode: str | None = None,
+        workers: int | None = None,
     ) -> None:
         """`name` is Gymnasium's id, `id` what the user wrote; raises `InputError` if unusable."""
         self.lanes = lanes
@@ -58,8 +72,23 @@ class GymnasiumEnv:
             max_episode_steps=env.spec.max_episode_steps,
             **action_fields(id, env.action_space),
         )
+        self._action_dtype = jnp.int32 if self.spec.num_actions is not None else dtype
+        count, spec = (0, "") if render_mode else workers_for(env, lanes, workers)
         env.close()
-        self._lanes = [Lane(make, id, index, size, dtype) for index in range(lanes)]
+        self._host: Lanes | Crew
+        if count:
+            self._host = Crew(
+                spec,
+                id,
+                count=lanes,
+                size=size,
+                dtype=dtype,
+                action_shape=() if self.spec.action_size is None else (self.spec.action_size,),
+                action_dtype=np.dtype(self._action_dtype),
+                workers=count,
+            )
+        else:
+            self._host = Lanes(make, id, first=0, count=lanes, size=size, dtype=dtype)
 
     def reset(self, keys: Array) -> tuple[HostState, Float[Array, "L obs"]]:
         """Begin an episode in each lane; one typed key a lane.
@@ -85,65 +114,41 @@ class GymnasiumEnv:
         """
         clock = jax.ShapeDtypeStruct(state.clock.shape, jnp.int32)
         shapes = clock, self._step_shape(*clock.shape)
-        action = action.astype(jnp.int32 if self.spec.num_actions is not None else self.dtype)
+        action = action.astype(self._action_dtype)
         whole = jnp.stack([*state, _seeds(keys)])  # each argument of a callback costs tens of µs
         results = call_host(self._host_step, shapes, whole, action)
         clock, step = jax.tree.map(lambda result: varying_as(state.lane, result), results)
         return HostState(state.lane, clock), step
 
     def snapshot(self) -> dict[str, np.ndarray]:
-        """Seed and actions of the running episodes; take it when no computation is under way.
+        """What brings the running episodes back; take it when no computation is under way.
 
-        clock [L], seed [L], length [L], actions [sum of lengths, ...], observation [L, obs].
+        The simulator's state where it can be had (Gymnasium's MuJoCo environments), else the
+        episode's seed and actions.
         """
-        actions = [action for lane in self._lanes for action in lane.actions]
-        discrete = self.spec.num_actions is not None
-        shape, dtype = ((), np.int64) if discrete else ((self.spec.action_size,), self.dtype)
-        return {
-            "clock": np.array([lane.clock for lane in self._lanes], np.int64),
-            "seed": np.array([lane.seed for lane in self._lanes], np.int64),
-            "length": np.array([len(lane.actions) for lane in self._lanes], np.int64),
-            "actions": np.array(actions, dtype).reshape(len(actions), *shape),
-            "observation": np.stack([lane.observation for lane in self._lanes]),
-        }
+        return self._host.snapshot()
 
     def restore(self, snapshot: dict[str, np.ndarray]) -> None:
-        """Play the episodes of a snapshot again; raises `InputError` if they come out otherwise."""
-        for name, array in self.snapshot().items():
-            saved = snapshot.get(name)
-            varies = name == "actions"
-            if saved is None or saved.shape[varies:] != array.shape[varies:]:
-                found = "nothing" if saved is None else f"an array of shape {saved.shape}"
-                raise InputError(
-                    f"the snapshot holds {found} as {name!r} of environment {self.spec.id!r} with "
-                    f"{self.lanes} lanes: resume with the environment that wrote it"
-                )
-        episodes = np.split(snapshot["actions"], np.cumsum(snapshot["length"])[:-1])
-        for index, (lane, actions) in enumerate(zip(self._lanes, episodes, strict=True)):
-            seed = int(snapshot["seed"][index])
-            if seed < 0:
-                continue
-            lane.replay(seed, actions, int(snapshot["clock"][index]))
-            if not np.array_equal(lane.observation, snapshot["observation"][index], equal_nan=True):
-                raise InputError(
-                    f"environment {self.spec.id!r} came to another observation when lane {index} "
-                    f"took its {len(actions)} actions again from seed {seed}: its runs can't be "
-                    "resumed unless reset(seed=...) seeds all that is random in it"
-                )
+        """Bring the episodes of a snapshot back; raises `InputError` if they come out otherwise."""
+        self._host.restore(snapshot)
 
     @property
     def failure(self) -> RuntimeError | None:
         """What an environment raised, if one did."""
-        return next((lane.failure for lane in self._lanes if lane.failure), None)
+        return self._host.failure
+
+    def divergences(self) -> dict[int, Divergence]:
+        """By lane, those that have diverged since `reset`; call it when no computation is under
+        way. Such a lane gives NaN and terminates at each step, the others go on."""
+        return self._host.divergences()
 
     def render(self) -> list[Any]:
         """What each lane's environment renders in its render mode."""
-        return [lane.env.render() for lane in self._lanes]
+        return self._host.render()
 
     def close(self) -> None:
         """Close all environments."""
-        for lane in self._lanes:
-            lane.env.close()
+        self._host.close()
 
     def _step_shape(self, lanes: int) -> Step:
         observation: Any = jax.ShapeDtypeStruct((lanes, self.spec.observation_size), self.dtype)
@@ -152,23 +157,14 @@ class GymnasiumEnv:
         return Step(observation, observation, reward, flag, flag)
 
     def _host_reset(self, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        for lane, seed in zip(self._lanes, seeds, strict=True):
-            lane.reset(int(seed))
-        return np.zeros(self.lanes, np.int32), np.stack([lane.observation for lane in self._lanes])
+        return np.zeros(self.lanes, np.int32), self._host.reset(seeds)
 
     def _host_step(
         self, whole: Int[np.ndarray, "3 L"], actions: np.ndarray
     ) -> tuple[np.ndarray, Step]:
-        indices, clocks, seeds = whole
-        lanes = [self._lanes[index] for index in indices]
-        rows = [
-            lane.step(int(clock), action, int(seed))
-            for lane, clock, action, seed in zip(lanes, clocks, actions, seeds, strict=True)
-        ]
-        columns: list[Any] = [[lane.observation for lane in lanes], *zip(*rows, strict=True)]
-        dtypes: list[Any] = [self.dtype, self.dtype, self.dtype, bool, bool]
-        arrays: list[Any] = [np.array(c, dtype) for c, dtype in zip(columns, dtypes, strict=True)]
-        return np.array([lane.clock for lane in lanes], np.int32), Step(*arrays)
+        clock, *rows = self._host.step(whole, actions)
+        columns: Any = rows
+        return clock, Step(*columns)
 
 
 def _seeds(keys: Array) -> Int[Array, " L"]:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from omd.envs.protocol import Draw, derive
-from omd.envs.spaces import action_fields, kind
+from omd.simulators.spaces import action_fields, kind
 from omd.types import EnvSpec, InputError, PyTree, Step
 
 

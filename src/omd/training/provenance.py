@@ -11,7 +11,18 @@ from typing import Any
 
 import jax
 
-PACKAGES = ("omd", "jax", "jaxlib", "equinox", "optax", "lineax", "gymnax", "gymnasium", "numpy")
+PACKAGES = (
+    "omd",
+    "jax",
+    "jaxlib",
+    "equinox",
+    "optax",
+    "lineax",
+    "gymnax",
+    "gymnasium",
+    "mujoco",
+    "numpy",
+)
 
 
 def provenance() -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from omd.types import InputError
+from omd.errors import InputError
 
 
 def kind(space: Any) -> str:
