@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from omd.figures import style
 from omd.figures.curves import table
+from omd.training import files
 from omd.types import InputError
 
 REQUIRED = {
@@ -158,7 +159,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(style.os, "replace", fail)
+    monkeypatch.setattr(files.os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         style.save(Figure(), tmp_path, "f", [{"a": 1}], {})
     assert [path.name for path in tmp_path.iterdir()] == ["f.png"]

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import csv
-import importlib.metadata
 import io
 import json
-import os
-import platform
-import tempfile
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +14,8 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from omd.training import files
+from omd.training.provenance import provenance
 from omd.types import InputError
 
 Progress = Callable[[str], None]
@@ -98,10 +96,10 @@ def save(
 ) -> list[Path]:
     """Writes name.png, .pdf, .csv (one line a row) and .json, each under its name only when whole.
 
-    `record` gets the versions and the machine added. Returns the four paths.
+    `record` gets the command, the versions and the machine added. Returns the four paths.
     """
     out.mkdir(parents=True, exist_ok=True)
-    # no dates: the same numbers give the same bytes
+    # no dates in pictures: the same numbers give the same bytes
     png, pdf = io.BytesIO(), io.BytesIO()
     with mpl.rc_context(SETTINGS):
         figure.savefig(png, format="png", dpi=200)
@@ -110,9 +108,13 @@ def save(
         ".png": png.getvalue(),
         ".pdf": pdf.getvalue(),
         ".csv": _table(rows).encode(),
-        ".json": (json.dumps({**record, **_provenance()}, indent=2) + "\n").encode(),
+        ".json": (json.dumps({**record, **provenance()}, indent=2) + "\n").encode(),
     }
-    return [_write(out / f"{name}{suffix}", data) for suffix, data in content.items()]
+    paths = [out / f"{name}{suffix}" for suffix in content]
+    for path, data in zip(paths, content.values(), strict=True):
+        with files.atomic(path) as temporary:
+            temporary.write_bytes(data)
+    return paths
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -121,44 +123,3 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def _write(path: Path, data: bytes) -> Path:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
-
-
-def _provenance() -> dict[str, Any]:
-    import jax
-
-    packages: Iterable[str] = ("omd", "jax", "jaxlib", "numpy", "optax", "equinox", "matplotlib")
-    device = jax.local_devices()[0]
-    return {
-        "versions": {
-            "python": platform.python_version(),
-            **{package: importlib.metadata.version(package) for package in packages},
-        },
-        "device": _processor() if device.platform == "cpu" else device.device_kind,
-        "devices": len(jax.local_devices()),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-    }
-
-
-def _processor() -> str:
-    """The processor's model name, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()

@@ -22,6 +22,7 @@ PACKAGES = (
     "gymnasium",
     "mujoco",
     "numpy",
+    "matplotlib",
 )
 
 
