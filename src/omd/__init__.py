@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from omd import agents, envs, figures, implicit, tabular, training
     from omd.config import Config
     from omd.errors import InputError
-    from omd.experiment import load, train
+    from omd.experiment import load, sweep, train
+    from omd.training.results import results
     from omd.training.run import Run
 
 _HOMES = {
@@ -21,6 +22,8 @@ _HOMES = {
     "InputError": "omd.errors",
     "Run": "omd.training.run",
     "load": "omd.experiment",
+    "results": "omd.training.results",
+    "sweep": "omd.experiment",
     "train": "omd.experiment",
 }
 _ROOMS = ("agents", "envs", "figures", "implicit", "tabular", "training")
@@ -34,6 +37,8 @@ __all__ = [
     "figures",
     "implicit",
     "load",
+    "results",
+    "sweep",
     "tabular",
     "train",
     "training",

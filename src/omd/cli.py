@@ -27,25 +27,30 @@ def cli() -> None:
     """
 
 
-def _settings(command):
+def _settings(multiple: bool = False):
     """One option for each field of `Config`, in its order and with its help."""
-    for field in reversed(dataclasses.fields(Config)):
-        if field.name == "env":
-            continue
-        choices = f" [{' | '.join(c)}]" if (c := field.metadata["choices"]) else ""
-        default = "steps" if field.default is None else field.default
-        command = click.option(
-            f"--{field.name.replace('_', '-')}",
-            field.name,
-            metavar="NAME" if isinstance(field.default, str) else "N",
-            help=f"{field.metadata['help']}{choices}  [default: {default}]",
-        )(command)
-    return command
+
+    def decorate(command):
+        for field in reversed(dataclasses.fields(Config)):
+            if field.name == "env":
+                continue
+            choices = f" [{' | '.join(c)}]" if (c := field.metadata["choices"]) else ""
+            default = "steps" if field.default is None else field.default
+            command = click.option(
+                f"--{field.name.replace('_', '-')}",
+                field.name,
+                multiple=multiple,
+                metavar="NAME" if isinstance(field.default, str) else "N",
+                help=f"{field.metadata['help']}{choices}  [default: {default}]",
+            )(command)
+        return command
+
+    return decorate
 
 
 @cli.command()
 @click.argument("env", required=False)
-@_settings
+@_settings()
 @click.option("--name", help="Name of the run's folder.  [default: environment-objective-number]")
 @click.option("--out", default="runs", show_default=True, help="Folder that holds the runs.")
 @click.option("--resume", metavar="RUN", help="Go on with a run that was stopped.")
@@ -90,6 +95,49 @@ def evaluate(run: str, episodes: int, seed: int) -> None:
     from omd import report
 
     report.show_evaluation(omd.load(run).evaluate(episodes, seed=seed), episodes)
+
+
+@cli.command()
+@click.argument("spec", required=False)
+@_settings(multiple=True)
+@click.option("--env", multiple=True, metavar="NAME", help="Environment id.")
+@click.option("--out", help="Folder of the sweep.  [default: sweeps/NAME]")
+@click.option("--engine", default="local", show_default=True, help="local or ray.")
+@click.option("--address", help="Of a running Ray cluster.  [default: one on this machine]")
+@click.option("--workers", type=int, help="Groups at a time.  [default: one a core or GPU]")
+@click.option("--group-size", type=int, help="Lanes of a group.  [default: as memory allows]")
+@click.option("--dry-run", is_flag=True, help="Show groups, lanes, FLOPs, memory and time.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def sweep(
+    spec: str | None,
+    out: str | None,
+    engine: str,
+    address: str | None,
+    workers: int | None,
+    group_size: int | None,
+    dry_run: bool,
+    quiet: bool,
+    **settings: tuple[str, ...],
+) -> None:
+    """Run a grid of settings: SPEC is a shipped sweep, a TOML file, or the folder of a sweep.
+
+    Settings replace those of SPEC, or make a sweep by themselves; several values (1,2,3, or the
+    option repeated) are an axis of the grid. The same command goes on where it was stopped, and may
+    run twice at a time on one folder.
+    """
+    from omd import report
+
+    options = _axes(settings)
+    if dry_run:
+        report.show_plan(spec, options, workers, group_size)
+        return
+    import omd
+
+    done = omd.sweep(
+        spec, options=options, out=out, engine=engine, address=address, workers=workers,
+        group_size=group_size, progress=not quiet,
+    )  # fmt: skip
+    sys.exit(report.show_sweep(done))
 
 
 @cli.command("list")
@@ -142,6 +190,17 @@ def _read(given: dict[str, Any]) -> dict[str, Any]:
     """Numbers from the command line's text; `Config` checks and rejects the rest."""
     texts = {f.name for f in dataclasses.fields(Config) if isinstance(f.default, str)}
     return {k: v if k in texts else _number(k, v) for k, v in given.items()}
+
+
+def _axes(given: dict[str, tuple[str, ...]]) -> dict[str, list[Any]]:
+    """Values of each setting that was given; commas part those of all but hypergradients."""
+    axes = {}
+    for name, texts in given.items():
+        if name != "hypergradient":
+            texts = tuple(part.strip() for text in texts for part in text.split(","))
+        if texts:
+            axes[name] = [_read({name: text})[name] for text in texts]
+    return axes
 
 
 def _number(name: str, text: str) -> float | int:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from omd.config import Config
 from omd.figures import learning_curve
 from omd.training import run as runs
 from omd.training.progress import display
 from omd.training.run import Run, load
+from omd.training.sweep import driver
+from omd.training.sweep.store import Sweep
 
-__all__ = ["load", "train"]
+__all__ = ["load", "sweep", "train"]
 
 
 def train(
@@ -38,3 +42,29 @@ def train(
             run = runs.resume(resume, config, track=track, on_report=on_report)
     learning_curve.draw(run.metrics, run.config, run.path / "learning-curve.png")
     return run
+
+
+def sweep(
+    source: driver.Source = None,
+    *,
+    options: Mapping[str, Sequence[Any]] | None = None,
+    out: str | os.PathLike | None = None,
+    engine: str = "local",
+    address: str | None = None,
+    workers: int | None = None,
+    group_size: int | None = None,
+    progress: bool = True,
+) -> Sweep:
+    """Run a grid of settings, or what is missing of it, and write its results.
+
+    `source` is a shipped sweep's name, a TOML file, a mapping like such a file, or the folder of a
+    sweep that has begun; `options` gives settings one or more values each in place of its own. The
+    folder is `out`, by default sweeps/NAME. `engine` is "local": one worker process a device; or
+    "ray", with the `address` of a cluster that shares the folder. `omd.results` reads the numbers.
+    Groups that failed stay missing there. Raises `InputError` for bad input, for a folder that
+    holds another sweep, and where the folder can't be written.
+    """
+    return driver.run(
+        source, options=options, out=out, engine=engine, address=address, workers=workers,
+        group_size=group_size, progress=progress,
+    )  # fmt: skip

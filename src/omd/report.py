@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pathlib
+import sys
 from typing import TYPE_CHECKING
 
 import rich.console
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from omd.training.run import Run
+    from omd.training.sweep.store import Sweep
 
 PURPOSES = {
     "omd": "the true Bellman error, through the optimal Q-function (eq. 12, 13)",
@@ -49,6 +51,39 @@ def show(run: Run) -> None:
     table.add_row("mean", mean_and_error(returns), "", spread)
     console.print(table)
     console.print(f"picture: {run.path / 'learning-curve.png'}", soft_wrap=True, highlight=False)
+
+
+def show_plan(spec, options, workers: int | None, group_size: int | None) -> None:
+    """What a sweep would do: groups, lanes, FLOPs, memory, time."""
+    from omd.training.sweep import display, driver
+
+    wanted = driver.resolve(spec, options)
+    machine, groups, seconds, _ = driver.plan(
+        wanted.lanes, workers=workers, group_size=group_size, timed=True
+    )
+    display.show_plan(wanted.name, wanted.lanes, groups, seconds, machine)
+
+
+def show_sweep(sweep: Sweep) -> int:
+    """What came of a sweep; the exit code."""
+    from omd.training import results
+    from omd.training.sweep import driver
+
+    console = rich.console.Console(highlight=False)
+    frame = results.results(sweep.path)
+    counts = frame.drop_duplicates("lane")["status"].value_counts()
+    states = ", ".join(f"{count} {status}" for status, count in counts.items())
+    console.print(f"{sweep.name}: {len(sweep.lanes)} lanes, {states}", soft_wrap=True)
+    console.print(f"results: {sweep.path / results.RESULTS}", soft_wrap=True)
+    failed = driver.failures(sweep)
+    for index, sentence in failed.items():
+        print(f"omd: group {index} failed: {sentence}", file=sys.stderr)
+    if failed:
+        return 1
+    if driver.missing(sweep):
+        console.print(f"stopped; go on with: omd sweep {sweep.path}", soft_wrap=True)
+        return 130
+    return 0
 
 
 def show_evaluation(frame: pd.DataFrame, episodes: int) -> None:

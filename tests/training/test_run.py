@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import omd
-from omd.training import files
+from omd.training import files, session
 from omd.training import run as runs
 
 SETTINGS = {
@@ -87,7 +87,7 @@ def test_a_loaded_run_is_the_run_that_was_trained(whole):
 
 
 def test_a_killed_run_resumes_to_the_same_bits(whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(session, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(Killed):
         runs.start(omd.Config(**SETTINGS), out=tmp_path, name="cut", on_report=die_at(300))
     stopped = omd.load(tmp_path / "cut")
@@ -107,7 +107,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_over(whole, tmp_path):
 def test_a_host_environment_resumes_to_the_same_bits(tmp_path, monkeypatch):
     config = omd.Config(**SETTINGS, env="gymnasium:CartPole-v1")
     one = omd.train(config, out=tmp_path, name="whole", progress=False)
-    monkeypatch.setattr(runs, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(session, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(Killed):
         runs.start(config, out=tmp_path, name="cut", on_report=die_at(300))
     assert_same_bits(omd.train(resume=tmp_path / "cut", progress=False), one)

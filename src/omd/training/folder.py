@@ -32,8 +32,9 @@ def lanes_of(config: Config) -> list[Config]:
     return [dataclasses.replace(config, seeds=(seed,)) for seed in config.seed_list]
 
 
-def program_of(config: Config) -> Program:
-    lanes = len(config.seed_list)
+def program_of(config: Config, lanes: int | None = None) -> Program:
+    """The program of a run; or of `lanes` lanes with models of up to `model_hidden` units."""
+    lanes = lanes or len(config.seed_list)
     make = functools.partial(
         envs.make, config.env, distractors=config.distractors, dtype=jnp.dtype(config.precision)
     )
@@ -53,16 +54,17 @@ def save(program: Program, state: LaneState, folder: pathlib.Path, rows: pd.Data
     files.save_checkpoint(folder / CHECKPOINT, state, program.env.snapshot())
 
 
-def restore(program: Program, config: Config, folder: pathlib.Path) -> LaneState:
+def restore(program: Program, lanes: list[Config], folder: pathlib.Path) -> LaneState:
+    """The state of the lanes in a folder's checkpoint, on the devices."""
     if not (folder / CHECKPOINT).exists():
         raise InputError(f"{folder} has no checkpoint yet: let it train first")
     arrays = files.read_checkpoint(folder / CHECKPOINT)
-    like = jax.eval_shape(lambda: program.fresh(lanes_of(config)))
-    rows = like.replay.rows
-    held = min(int(arrays.get("state/step", [0])[0]), config.capacity)
+    like = jax.eval_shape(lambda: program.fresh(lanes))
+    rows, capacity = like.replay.rows, program.config.capacity
+    held = min(int(arrays.get("state/step", [0])[0]), capacity)
     trimmed = jax.ShapeDtypeStruct((rows.shape[0], held, rows.shape[2]), rows.dtype)
     state = files.state_of(arrays, like._replace(replay=like.replay._replace(rows=trimmed)))
-    full = np.pad(state.replay.rows, [(0, 0), (0, config.capacity - held), (0, 0)])
+    full = np.pad(state.replay.rows, [(0, 0), (0, capacity - held), (0, 0)])
     program.env.restore(files.extra_of(arrays))
     return program.place(state._replace(replay=state.replay._replace(rows=full)))
 

@@ -11,7 +11,7 @@ import numpy as np
 import rich.console
 import rich.progress
 
-from omd.training.run import Report
+from omd.training.session import Report
 
 LINE_SECONDS = 10.0
 

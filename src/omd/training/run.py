@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import os
 import pathlib
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,28 +15,15 @@ import numpy as np
 import pandas as pd
 
 from omd.config import Config
-from omd.training import devices, files, folder
-from omd.training.loop import LaneState, Program, boundaries
+from omd.training import devices, files, folder, session
+from omd.training.loop import LaneState, Program
 from omd.training.provenance import provenance
-from omd.training.signals import Stop
+from omd.training.session import Report
 from omd.training.track import check_tracker, open_tracker
 from omd.types import InputError
 
-CHECKPOINT_SECONDS = 60.0
 LAST = 10
 """Evaluations over which the final return of a lane is averaged."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """What a progress display is told after each chunk."""
-
-    step: int
-    steps: int
-    lanes: int
-    lane_steps_per_second: float
-    """Of the last chunk, its evaluation included; NaN for chunks that compiled."""
-    rows: list[dict[str, Any]]
 
 
 class Run:
@@ -99,7 +85,7 @@ class Run:
         config = dataclasses.replace(self.config, evaluate_episodes=episodes)
         with folder.precision(config):
             program = folder.program_of(config)
-            state = folder.restore(program, config, self.path)
+            state = folder.restore(program, folder.lanes_of(config), self.path)
             key = jax.vmap(lambda k: jax.random.fold_in(k, 2**31 + seed))(state.key)
             metrics = program.evaluate(state._replace(key=key))
             columns = {k: np.asarray(v)[: program.lanes] for k, v in metrics.items()}
@@ -113,7 +99,7 @@ class Run:
     @functools.cached_property
     def _state(self) -> LaneState:
         with folder.precision(self.config):
-            return folder.restore(self._program, self.config, self.path)
+            return folder.restore(self._program, folder.lanes_of(self.config), self.path)
 
     @functools.cached_property
     def _greedy(self):
@@ -182,11 +168,11 @@ def resume(
     with folder.precision(config):
         program = folder.program_of(config)
         if (run.path / folder.CHECKPOINT).exists():
-            state = folder.restore(program, config, run.path)
+            state = folder.restore(program, folder.lanes_of(config), run.path)
         else:
             state = program.place(program.fresh(folder.lanes_of(config)))
         step = int(np.asarray(state.step)[0])
-        rows: list[Any] = run.metrics[run.metrics["step"] <= step].to_dict("records")
+        rows: Any = run.metrics[run.metrics["step"] <= step].to_dict("records")
         history = files.read_json(run.path / "provenance.json")
         history["sessions"].append(provenance() | {"from_step": step})
         files.write_json(run.path / "provenance.json", history)
@@ -198,62 +184,20 @@ def _train(
     state: LaneState,
     config: Config,
     path: pathlib.Path,
-    rows: list[dict[str, Any]],
+    rows: session.Rows,
     track: str | None,
     on_report: Callable[[Report], None] | None,
 ) -> Run:
     tracker = open_tracker(track, path)
-    diverged = {row["lane"] for row in rows if row["diverged"]}
-    saved = time.monotonic()
-    compiled: set[tuple[int, bool]] = set()
-    with Stop() as stop:
-        begin = int(np.asarray(state.step)[0])
-        if begin == 0:
-            rows += _rows(program, config, 0, program.evaluate(state), diverged)
-        for end, learn, evaluated in boundaries(config, begin):
-            clock = time.monotonic()
-            state, metrics = program.advance(state, end - begin, learn)
-            figures = {k: np.asarray(v) for k, v in metrics.items()}
-            finite = figures.pop("finite")
-            diverged |= {lane for lane in range(program.lanes) if not finite[lane]}
-            new = []
-            if evaluated:
-                figures |= {k: np.asarray(v) for k, v in program.evaluate(state).items()}
-                new = _rows(program, config, end, figures, diverged)
-                rows += new
-            speed = program.lanes * (end - begin) / (time.monotonic() - clock)
-            if (end - begin, learn) not in compiled:
-                compiled.add((end - begin, learn))
-                speed = float("nan")
-            for row in new if tracker else ():
-                tracker.log(row)  # type: ignore[union-attr]
-            if on_report:
-                on_report(Report(end, config.steps, program.lanes, speed, new))
-            begin = end
-            if (
-                time.monotonic() - saved > CHECKPOINT_SECONDS
-                or stop.requested
-                or end == config.steps
-            ):
-                folder.save(program, state, path, pd.DataFrame(rows))
-                saved = time.monotonic()
-            if stop.requested:
-                break
+
+    def report(news: Report) -> None:
+        for row in news.rows if tracker else ():
+            tracker.log(row)  # type: ignore[union-attr]
+        if on_report:
+            on_report(news)
+
+    labels = [{"lane": lane, "seed": seed} for lane, seed in enumerate(config.seed_list)]
+    _, rows = session.train(program, state, config, labels, path, rows, report)
     if tracker:
         tracker.close()
     return Run(path, config, pd.DataFrame(rows))
-
-
-def _rows(
-    program: Program, config: Config, step: int, metrics: dict[str, Any], diverged: set[int]
-) -> list[dict[str, Any]]:
-    return [
-        {
-            "lane": lane,
-            "seed": seed,
-            "step": step,
-            **{name: float(np.asarray(values)[lane]) for name, values in metrics.items()},
-            "diverged": lane in diverged,
-        }
-        for lane, seed in enumerate(config.seed_list)
-    ]
