@@ -154,27 +154,52 @@ def list_(what: str | None, out: str) -> None:
 
 
 @cli.command()
-@click.argument("numbers", metavar="{2|3|6}...", nargs=-1, required=True)
+@click.argument("numbers", metavar="{2|3|4|5|6|7}...", nargs=-1, required=True)
 @click.option("--out", default="figures", show_default=True, help="Folder for the files.")
-@click.option("--budget", default="paper", show_default=True, help="smoke or paper.")
-@click.option("--projection", default="ball", show_default=True, help="ball or reference.")
-@click.option("--seeds", default=10, show_default=True, help="Seeds of each point.")
-def figure(numbers: tuple[str, ...], out: str, budget: str, projection: str, seeds: int) -> None:
-    """Make figures of the paper: PNG, PDF, a tidy CSV and its settings of each."""
+@click.option(
+    "--budget", default="paper", show_default=True, help="smoke, quick (4, 5, 7) or paper."
+)
+@click.option(
+    "--projection", default="ball", show_default=True, help="ball or reference (2, 3, 6)."
+)
+@click.option("--seeds", default=10, show_default=True, help="Seeds of each point (2, 3, 6).")
+@click.option(
+    "--sweep", "sweeps", multiple=True, metavar="FOLDER", help="Sweeps to draw (4, 5, 7)."
+)
+@click.option("--engine", default="local", show_default=True, help="local or ray (4, 5, 7).")
+@click.option("--workers", type=int, help="Groups at a time (4, 5, 7).")
+def figure(
+    numbers: tuple[str, ...],
+    out: str,
+    budget: str,
+    projection: str,
+    seeds: int,
+    sweeps: tuple[str, ...],
+    engine: str,
+    workers: int | None,
+) -> None:
+    """Make figures of the paper: PNG, PDF, a tidy CSV and its settings of each.
+
+    Figures 4, 5 and 7 are drawn from the sweeps given; without any, those of the budget run as far
+    as they are missing, in sweeps/NAME.
+    """
     import importlib
 
     for number in numbers:
-        closest("figure", number, ("2", "3", "6"))
+        closest("figure", number, (*TABULAR, *SWEPT))
+    if sweeps and not set(SWEPT) & set(numbers):
+        raise InputError(f"--sweep goes with figures {', '.join(SWEPT)}: leave it out")
     for number in numbers:
+        options: dict[str, Any] = {"projection": projection, "seeds": seeds}
+        options["progress"] = lambda line: print(line, file=sys.stderr)
+        if number in SWEPT:
+            options = {"sweeps": sweeps, "engine": engine, "workers": workers}
         module = importlib.import_module(f"omd.figures.figure_{number}")
-        for path in module.make(
-            pathlib.Path(out),
-            budget=budget,
-            projection=projection,
-            seeds=seeds,
-            progress=lambda line: print(line, file=sys.stderr),
-        ):
+        for path in module.make(pathlib.Path(out), budget=budget, **options):
             print(path)
+
+
+TABULAR, SWEPT = ("2", "3", "6"), ("4", "5", "7")
 
 
 @cli.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 
 from omd.figures.style import COLOURS, MARKERS
@@ -54,3 +55,18 @@ def draw_standard_error(
         values, mean, color=colour, marker=MARKERS[label], markerfacecolor=face, label=name,
         clip_on=False,
     )  # fmt: skip
+
+
+def draw_over_steps(
+    axes: Axes, frame: pd.DataFrame, column: str, colour: str, label: str, window: int
+) -> None:
+    """Mean over seeds of `column` against `step` with a band of one standard error; every seed
+    is averaged over `window` evaluations first."""
+    wide = frame.pivot_table(index="step", columns=["sweep", "lane"], values=column)
+    smooth = wide.rolling(window, min_periods=1).mean()
+    mean, steps = smooth.mean(axis=1), smooth.index.to_numpy(float)
+    axes.plot(steps, mean, color=colour, label=label)
+    if smooth.shape[1] > 1:
+        error = smooth.std(axis=1, ddof=1) / np.sqrt(smooth.shape[1])
+        axes.fill_between(steps, mean - error, mean + error, color=colour, alpha=0.2, linewidth=0)
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x >= 1000 else f"{x:g}")

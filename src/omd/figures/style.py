@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -21,8 +22,13 @@ from omd.types import InputError
 Progress = Callable[[str], None]
 """Hears a line of text now and then."""
 
-COLOURS = {"OMD": "#D55E00", "MLE": "#0072B2", "exact": "#D55E00", "identity": "#009E73"}
-MARKERS = {"OMD": "o", "MLE": "s", "exact": "o", "identity": "s"}
+COLOURS = {
+    "OMD": "#D55E00", "MLE": "#0072B2", "VEP": "#009E73",
+    "exact": "#D55E00", "identity": "#009E73",
+}  # fmt: skip
+MARKERS = {"OMD": "o", "MLE": "s", "VEP": "^", "exact": "o", "identity": "s"}
+PALETTE = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""For curves without a colour of their own (Okabe and Ito's)."""
 GREY = "#666666"
 
 SETTINGS = {
@@ -78,7 +84,12 @@ def caption(figure: Figure, text: str) -> None:
 
 
 def watermark(figure: Figure, budget: str) -> None:
-    """Says across the picture that a smoke run is no result."""
+    """Says across the picture that a smoke run is no result, and of a quick one what it is."""
+    if budget == "quick":
+        figure.text(
+            0.995, 0.995, "quick budget: not the paper's steps and seeds", fontsize=7,
+            color="#cc0000", ha="right", va="top",
+        )  # fmt: skip
     if budget == "smoke":
         figure.text(
             0.5, 0.55, "SMOKE RUN\nnot the paper's budget", fontsize=4 * figure.get_figwidth(),
@@ -91,7 +102,7 @@ def save(
     figure: Figure,
     out: Path,
     name: str,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Mapping[Any, Any]],
     record: Mapping[str, Any],
 ) -> list[Path]:
     """Writes name.png, .pdf, .csv (one line a row) and .json, each under its name only when whole.
@@ -117,7 +128,13 @@ def save(
     return paths
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+def save_table(frame: pd.DataFrame, path: Path) -> Path:
+    """Write a frame as CSV, whole or not at all."""
+    text = frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    return _write(path, text.encode())
+
+
+def _table(rows: Sequence[Mapping[Any, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()

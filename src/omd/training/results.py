@@ -69,7 +69,8 @@ def write(sweep: Sweep) -> pathlib.Path:
 
 
 def final_returns(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a lane: its settings and `final_return`, the mean over its last ten evaluations.
+    """One row a lane: its settings, `final_return` and `final_model_mse`, means over its last ten
+    evaluations, and `initial_return`, of the untrained policy.
 
     Lanes that aren't finished are left out: a missing number is no low one.
     """
@@ -77,9 +78,10 @@ def final_returns(frame: pd.DataFrame) -> pd.DataFrame:
     last = whole.sort_values("step").groupby("lane", sort=True).tail(LAST)
     returns = last.groupby("lane")["episode_return"].mean().rename("final_return")
     errors = last.groupby("lane")["model_mse"].mean().rename("final_model_mse")
+    first = whole[whole["step"] == 0].set_index("lane")["episode_return"].rename("initial_return")
     lanes = whole.drop_duplicates("lane").set_index("lane")
     settings = [c for c in lanes.columns if c in _SETTINGS or c in _LANE]
-    return lanes[settings].join([returns, errors]).reset_index()
+    return lanes[settings].join([returns, errors, first]).reset_index()
 
 
 _SETTINGS = set(Config.__dataclass_fields__) - {"seeds"}
