@@ -18,6 +18,7 @@ ALLOWED = {
     "agents": BASE | {"implicit", "config"},
     "training": BASE | {"agents", "envs", "config"},
     "figures": BASE | {"config", "tabular", "training", "implicit"},
+    "page": BASE | {"training", "figures"},
     "experiment": BASE | {"config", "training", "figures"},
     "report": BASE | {"config", "training", "envs", "implicit"},
 }

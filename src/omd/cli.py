@@ -199,6 +199,17 @@ def figure(
             print(path)
 
 
+@cli.command("report")
+@click.argument("folder")
+@click.option("--out", metavar="FILE", help="The page.  [default: FOLDER/report.html]")
+def report_(folder: str, out: str | None) -> None:
+    """Write one HTML page of a sweep, or of all figures in FOLDER: nothing else is needed to
+    read it."""
+    from omd import page
+
+    print(page.write(folder, out))
+
+
 TABULAR, SWEPT = ("2", "3", "6"), ("4", "5", "7")
 
 

@@ -134,7 +134,7 @@ def test_a_group_that_another_process_has_is_left_alone(tmp_path):
     lock = sweep.folder(sweep.groups[0]) / ".lock"
     program = (
         "import filelock, sys, time\n"
-        f"filelock.FileLock({str(lock)!r}).acquire()\n"
+        f"lock = filelock.FileLock({str(lock)!r}); lock.acquire()\n"
         "print('mine', flush=True); time.sleep(600)\n"
     )
     lock.parent.mkdir(parents=True)

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from omd import implicit
 from omd.config import Config
 from omd.training import folder
 from omd.training.loop import Program
@@ -36,7 +35,7 @@ def cost_of(config: Config) -> Cost:
         program = folder.program_of(config, 1)
         state = jax.eval_shape(lambda: program.fresh([config]))
         traced = jax.make_jaxpr(lambda s: program.advance(s, 1, True))(state)
-    method = implicit.get(config.hypergradient)
+    method = program.agent.objective.method
     trips = getattr(method, "max_steps", getattr(method, "restart", 1))
     minibatches = program.agent.objective.minibatches
     draws = 4 * config.evaluate_every * config.batch_size * minibatches
