@@ -65,10 +65,15 @@ def _train(sweep: Sweep, group: plan.Group) -> str:
                 told = time.monotonic()
                 files.write_json(path / PROGRESS, {"step": news.step, "time": time.time()})
 
-        state, rows = session.train(program, state, config, labels, path, rows, report)
-        if int(np.asarray(state.step)[0]) < config.steps:
-            return STOPPED
-        _finish(program, state, lanes, path, time.monotonic() - begin)
+        try:
+            state, rows = session.train(program, state, config, labels, path, rows, report)
+            if int(np.asarray(state.step)[0]) < config.steps:
+                return STOPPED
+            _finish(program, state, lanes, path, time.monotonic() - begin)
+        finally:
+            if program.env.on_host:
+                program.env.close()
+                program.evaluation_env.close()
     return FINISHED
 
 
