@@ -130,8 +130,9 @@ def save(
 
 def save_table(frame: pd.DataFrame, path: Path) -> Path:
     """Write a frame as CSV, whole or not at all."""
-    text = frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    return _write(path, text.encode())
+    with files.atomic(path) as temporary:
+        frame.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+    return path
 
 
 def _table(rows: Sequence[Mapping[Any, Any]]) -> str:
