@@ -48,8 +48,12 @@ def show(run: Run) -> None:
         table.add_row(str(seed), f"{value:.1f}", f"{mse:.3g}", status)
     table.add_section()
     spread = f"{len(returns)} seeds, ± standard error" if len(returns) > 1 else "1 seed"
+    if returns.isna().any():
+        spread = f"of the {returns.notna().sum()} seeds of {len(returns)} that have a return"
     table.add_row("mean", mean_and_error(returns), "", spread)
     console.print(table)
+    for seed, sentence in run.divergences().items():
+        console.print(f"seed {seed}: {sentence}", soft_wrap=True, highlight=False, markup=False)
     console.print(f"picture: {run.path / 'learning-curve.png'}", soft_wrap=True, highlight=False)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +64,10 @@ class DistractedEnv:
     def restore(self, snapshot: dict[str, np.ndarray]) -> None:
         """The counterpart of `snapshot`."""
         self._env.restore(snapshot)
+
+    def divergences(self) -> Mapping[int, object]:
+        """The environment's own."""
+        return self._env.divergences()
 
     def close(self) -> None:
         """Release what the environment holds."""

@@ -112,6 +112,10 @@ class GymnaxEnv:
                 "keeps nothing outside its state: resume with the environment that wrote it"
             )
 
+    def divergences(self) -> dict[int, object]:
+        """None: whether numbers in JAX stay finite is seen in the agent's."""
+        return {}
+
     def close(self) -> None:
         """Nothing to release."""
 

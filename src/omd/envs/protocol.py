@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from typing import Protocol
 
 import jax
@@ -16,7 +17,8 @@ class Env(BatchedEnv, Protocol):
     """A batched environment whose whole state can be written to a checkpoint.
 
     The state of a JAX environment is the pytree that `step` returns. A host environment keeps
-    the rest in Python: `snapshot` gives it as plain arrays, `restore` brings it back.
+    the rest in Python: `snapshot` gives it as plain arrays, `restore` brings it back. Its
+    `divergences` are the lanes whose simulator gave what isn't finite, with what there is to say.
     """
 
     lanes: int
@@ -25,6 +27,8 @@ class Env(BatchedEnv, Protocol):
     def snapshot(self) -> dict[str, np.ndarray]: ...
 
     def restore(self, snapshot: dict[str, np.ndarray]) -> None: ...
+
+    def divergences(self) -> Mapping[int, object]: ...
 
     def close(self) -> None: ...
 

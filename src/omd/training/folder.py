@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import pathlib
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,7 +21,7 @@ from omd.training import files
 from omd.training.loop import LaneState, Program
 from omd.types import InputError
 
-METRICS, CHECKPOINT = "metrics.parquet", "checkpoint.safetensors"
+METRICS, CHECKPOINT, DIVERGED = "metrics.parquet", "checkpoint.safetensors", "diverged.json"
 
 
 def precision(config: Config) -> contextlib.AbstractContextManager:
@@ -67,6 +68,35 @@ def restore(program: Program, lanes: list[Config], folder: pathlib.Path) -> Lane
     full = np.pad(state.replay.rows, [(0, 0), (0, capacity - held), (0, 0)])
     program.env.restore(files.extra_of(arrays))
     return program.place(state._replace(replay=state.replay._replace(rows=full)))
+
+
+def note_divergences(
+    program: Program,
+    labels: Sequence[Mapping[str, int]],
+    returns: np.ndarray | None,
+    folder: pathlib.Path,
+) -> set[int]:
+    """Numbers of the lanes whose simulator gave what isn't finite, in training or in an evaluation
+    with these `returns`; each goes to the folder when it is first seen, with step and action."""
+    found = {i: f"in training, {d}" for i, d in program.env.divergences().items()}
+    for index, divergence in program.evaluation_env.divergences().items():
+        i = index // program.config.evaluate_episodes
+        # an evaluation goes on past the ends of episodes, with steps that don't count
+        if i < program.lanes and returns is not None and not np.isfinite(returns[i]):
+            found.setdefault(i, f"in an evaluation, {divergence}")
+    told = {labels[i]["lane"]: (labels[i]["seed"], d) for i, d in found.items() if i < len(labels)}
+    known = read_divergences(folder)
+    if told.keys() - known.keys():
+        files.write_json(folder / DIVERGED, {str(k): v for k, v in (told | known).items()})
+    return set(told)
+
+
+def read_divergences(folder: pathlib.Path) -> dict[int, tuple[int, str]]:
+    """By lane number: seed, and where and why its simulator stopped making sense."""
+    if not (folder / DIVERGED).exists():
+        return {}
+    told = files.read_json(folder / DIVERGED)
+    return {int(lane): (seed, sentence) for lane, (seed, sentence) in told.items()}
 
 
 def new_folder(out: pathlib.Path, name: str | None, config: Config) -> pathlib.Path:

@@ -55,7 +55,8 @@ def describe(report: Report) -> str:
     if not report.rows:
         return ""
     returns = np.array([row["episode_return"] for row in report.rows])
-    parts = [f"return {returns.mean():.1f}"]
+    returns = returns[np.isfinite(returns)]
+    parts = [f"return {returns.mean():.1f}" if len(returns) else "no return"]
     if len(returns) > 1:
         parts[0] += f" ± {returns.std(ddof=1) / math.sqrt(len(returns)):.1f}"
     if "model_mse" in report.rows[0]:

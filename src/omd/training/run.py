@@ -52,6 +52,10 @@ class Run:
         first = rows.groupby("seed")["step"].min()
         return dict(zip(first.index.tolist(), first.tolist(), strict=True))
 
+    def divergences(self) -> dict[int, str]:
+        """Of these, the seeds whose simulator gave what isn't finite: the step, the action, why."""
+        return dict(folder.read_divergences(self.path).values())
+
     def act(self, observation: Any, *, seed: int | None = None) -> np.ndarray:
         """The trained policy's most probable actions, int32, NumPy in and out.
 

@@ -70,7 +70,9 @@ def train(
     with Stop() as stop:
         begin = int(np.asarray(state.step)[0])
         if begin == 0:
-            rows += rows_of(0, program.evaluate(state))
+            first = {k: np.asarray(v) for k, v in program.evaluate(state).items()}
+            diverged |= folder.note_divergences(program, labels, first["episode_return"], path)
+            rows += rows_of(0, first)
         for end, learn, evaluated in boundaries(config, begin):
             clock = time.monotonic()
             state, metrics = program.advance(state, end - begin, learn)
@@ -80,6 +82,9 @@ def train(
             new: Rows = []
             if evaluated:
                 figures |= {k: np.asarray(v) for k, v in program.evaluate(state).items()}
+            returns = figures.get("episode_return")
+            diverged |= folder.note_divergences(program, labels, returns, path)
+            if evaluated:
                 new = rows_of(end, figures)
                 rows += new
             speed = program.lanes * (end - begin) / (time.monotonic() - clock)
