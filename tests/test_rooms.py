@@ -17,7 +17,7 @@ ALLOWED = {
     "envs": BASE | {"simulators"},
     "agents": BASE | {"implicit", "config"},
     "training": BASE | {"agents", "envs", "config"},
-    "figures": BASE | {"config", "tabular", "training", "implicit"},
+    "figures": BASE | {"config", "tabular", "training", "implicit", "envs", "simulators"},
     "page": BASE | {"training", "figures"},
     "experiment": BASE | {"config", "training", "figures"},
     "report": BASE | {"config", "training", "envs", "implicit"},

@@ -23,6 +23,7 @@ def cli() -> None:
     omd train CartPole-v1               train OMD, with a picture of the learning curve
     omd train CartPole-v1 --objective mle --seeds 10
     omd evaluate runs/CartPole-v1-omd-1
+    omd watch runs/CartPole-v1-omd-1    a moving picture of its policy
     omd figure 2 3 6                    figures of the paper
     """
 
@@ -138,6 +139,21 @@ def sweep(
         group_size=group_size, progress=not quiet,
     )  # fmt: skip
     sys.exit(report.show_sweep(done))
+
+
+@cli.command()
+@click.argument("run")
+@click.option("--out", metavar="FILE", help="A .gif or .mp4.  [default: policy.gif in RUN]")
+@click.option("--seed", type=int, metavar="N", help="Which of the run's seeds.  [default: first]")
+@click.option("--steps", type=int, metavar="N", help="Steps to show.  [default: 300 at most]")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def watch(run: str, out: str | None, seed: int | None, steps: int | None, quiet: bool) -> None:
+    """Draw a moving picture of RUN's policy; needs no display."""
+    import omd
+    from omd import report
+    from omd.figures import watch as figure
+
+    print(figure.film(omd.load(run), out, seed=seed, steps=steps, track=report.track(not quiet)))
 
 
 @cli.command("list")

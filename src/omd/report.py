@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pathlib
 import sys
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import rich.console
@@ -88,6 +89,16 @@ def show_sweep(sweep: Sweep) -> int:
         console.print(f"stopped; go on with: omd sweep {sweep.path}", soft_wrap=True)
         return 130
     return 0
+
+
+def track(shown: bool) -> Callable[[Iterable[int]], Iterable[int]]:
+    """Goes through steps, with a bar where `shown`."""
+    if not shown:
+        return iter
+    import rich.progress
+
+    console = rich.console.Console(stderr=True)
+    return lambda steps: rich.progress.track(steps, "drawing", console=console, transient=True)
 
 
 def show_evaluation(frame: pd.DataFrame, episodes: int) -> None:

@@ -69,6 +69,11 @@ class DistractedEnv:
         """The environment's own."""
         return self._env.divergences()
 
+    @property
+    def unwrapped(self) -> Env:
+        """The environment inside."""
+        return self._env
+
     def close(self) -> None:
         """Release what the environment holds."""
         self._env.close()

@@ -72,6 +72,7 @@ class GymnasiumEnv:
             max_episode_steps=env.spec.max_episode_steps,
             **action_fields(id, env.action_space),
         )
+        self.frames_per_second = float(env.metadata.get("render_fps") or 30)
         self._action_dtype = jnp.int32 if self.spec.num_actions is not None else dtype
         count, spec = (0, "") if render_mode else workers_for(env, lanes, workers)
         env.close()

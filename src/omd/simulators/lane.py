@@ -187,9 +187,9 @@ def build(id: str, name: Any, render_mode: str | None = None) -> Any:
 
     options = {} if render_mode is None else {"render_mode": render_mode}
     known = name if hasattr(name, "entry_point") else gymnasium.registry.get(name)
-    if "mujoco" in str(known and known.entry_point):
-        hush()
     try:
+        if "mujoco" in str(known and known.entry_point):
+            hush()
         return gymnasium.make(name, disable_env_checker=True, **options)
     except gymnasium.error.DependencyNotInstalled as error:
         extra = next((e for e in ("box2d", "mujoco") if f"[{e}]" in str(error)), None)
