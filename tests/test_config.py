@@ -20,8 +20,6 @@ from omd.errors import InputError
         ({"tau": "much"}, "tau is 'much': give a number"),
         ({"discount": 1}, "discount is 1: give a value below 1"),
         ({"temperature": 0}, "temperature is 0: give a number above 0"),
-        ({"batch_size": 2000}, "holds only 1000 transitions when learning starts"),
-        ({"replay_capacity": 100}, "holds only 100 transitions.*replay_capacity"),
         ({"seeds": 0}, "seeds is 0: give at least 1"),
         ({"seeds": (1, 1)}, "give each seed once"),
         ({"seeds": "3"}, "seeds is '3'"),
@@ -29,6 +27,8 @@ from omd.errors import InputError
         ({"start": "cold", "objective": "mle"}, "start is 'cold'"),
         ({"precision": "float16"}, "unknown precision 'float16'"),
         ({"critics": 3}, "critics is 3: give a number of at most 2"),
+        ({"learner": "dqn"}, "unknown learner 'dqn'"),
+        ({"learner": "sac", "operator": "hard"}, "operator is 'hard'"),
     ],
 )
 def test_bad_values_get_one_sentence(settings, sentence):
@@ -51,3 +51,35 @@ def test_folders_that_hold_no_run(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(InputError, match="can't be read"):
         Config.of_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "continuous", "sentence"),
+    [
+        ({"batch_size": 2000}, False, "holds only 1000 transitions when learning starts"),
+        ({"replay_capacity": 100}, False, "holds only 100 transitions.*replay_capacity"),
+        ({"steps": 5000}, True, "learning starts only after 10000 random steps"),
+        ({"random_steps": 10}, True, "holds only 10 transitions"),
+        ({"learner": "sac"}, False, "can't take the discrete actions of environment 'CartPole-v1'"),
+        ({"learner": "soft-q"}, True, "can't take the continuous actions.*give learner 'sac'"),
+        ({"operator": "hard"}, True, "operator is 'hard'"),
+    ],
+)
+def test_settings_that_the_environment_s_actions_rule_out(settings, continuous, sentence):
+    with pytest.raises(InputError, match=sentence) as caught:
+        Config(**settings).resolved(continuous)
+    assert "\n" not in str(caught.value)
+
+
+def test_defaults_follow_the_learner_and_given_values_stay():
+    config = Config(tau=0.25, evaluate_every=7)
+    assert not config.is_resolved
+    discrete, continuous = config.resolved(continuous=False), config.resolved(continuous=True)
+    assert (discrete.learner, continuous.learner) == ("soft-q", "sac")
+    assert (discrete.hidden, continuous.hidden) == (32, 256)
+    assert (discrete.model_network, continuous.model_network) == ("separate", "joint")
+    for one in (discrete, continuous):
+        assert one.is_resolved
+        assert None not in [v for k, v in one.to_dict().items() if k != "replay_capacity"]
+        assert (one.tau, one.evaluate_every) == (0.25, 7)
+        assert Config.from_dict(one.to_dict()) == one == one.resolved(one.learner == "sac")

@@ -10,7 +10,8 @@ BASE = {"types", "errors"}
 ALLOWED = {
     "errors": set(),
     "types": {"errors"},
-    "config": {"errors", "implicit"},
+    "settings": {"errors"},
+    "config": {"errors", "settings", "implicit"},
     "implicit": set(),
     "tabular": BASE | {"implicit"},
     "simulators": {"errors"},

@@ -37,11 +37,14 @@ def _settings(multiple: bool = False):
                 continue
             choices = f" [{' | '.join(c)}]" if (c := field.metadata["choices"]) else ""
             default = "steps" if field.default is None else field.default
+            if by_learner := field.metadata["by_learner"]:
+                values = list(dict.fromkeys(by_learner.values()))
+                default = f"{values[0]}; sac: {values[1]}" if len(values) > 1 else values[0]
             command = click.option(
                 f"--{field.name.replace('_', '-')}",
                 field.name,
                 multiple=multiple,
-                metavar="NAME" if isinstance(field.default, str) else "N",
+                metavar="NAME" if field.metadata["text"] else "N",
                 help=f"{field.metadata['help']}{choices}  [default: {default}]",
             )(command)
         return command
@@ -170,7 +173,7 @@ def list_(what: str | None, out: str) -> None:
 
 
 @cli.command()
-@click.argument("numbers", metavar="{2|3|4|5|6|7}...", nargs=-1, required=True)
+@click.argument("numbers", metavar="{2|3|4|5|6|7|8}...", nargs=-1, required=True)
 @click.option("--out", default="figures", show_default=True, help="Folder for the files.")
 @click.option(
     "--budget", default="paper", show_default=True, help="smoke, quick (4, 5, 7) or paper."
@@ -184,6 +187,7 @@ def list_(what: str | None, out: str) -> None:
 )
 @click.option("--engine", default="local", show_default=True, help="local or ray (4, 5, 7).")
 @click.option("--workers", type=int, help="Groups at a time (4, 5, 7).")
+@click.option("--run", "runs", multiple=True, metavar="FOLDER", help="Runs to draw (8).")
 def figure(
     numbers: tuple[str, ...],
     out: str,
@@ -193,16 +197,19 @@ def figure(
     sweeps: tuple[str, ...],
     engine: str,
     workers: int | None,
+    runs: tuple[str, ...],
 ) -> None:
     """Make figures of the paper: PNG, PDF, a tidy CSV and its settings of each.
 
     Figures 4, 5 and 7 are drawn from the sweeps given; without any, those of the budget run as far
-    as they are missing, in sweeps/NAME.
+    as they are missing, in sweeps/NAME. Figure 8 is drawn from the runs given.
     """
     import importlib
 
     for number in numbers:
-        closest("figure", number, (*TABULAR, *SWEPT))
+        closest("figure", number, (*TABULAR, *SWEPT, "8"))
+    if bool(runs) != ("8" in numbers):
+        raise InputError("figure 8 and --run FOLDER go together: give both or neither")
     if sweeps and not set(SWEPT) & set(numbers):
         raise InputError(f"--sweep goes with figures {', '.join(SWEPT)}: leave it out")
     for number in numbers:
@@ -210,8 +217,11 @@ def figure(
         options["progress"] = lambda line: print(line, file=sys.stderr)
         if number in SWEPT:
             options = {"sweeps": sweeps, "engine": engine, "workers": workers}
+        options["budget"] = budget
+        if number == "8":
+            options = {"runs": runs}
         module = importlib.import_module(f"omd.figures.figure_{number}")
-        for path in module.make(pathlib.Path(out), budget=budget, **options):
+        for path in module.make(pathlib.Path(out), **options):
             print(path)
 
 
@@ -240,7 +250,7 @@ def gradcheck(problem: str | None) -> None:
 
 def _read(given: dict[str, Any]) -> dict[str, Any]:
     """Numbers from the command line's text; `Config` checks and rejects the rest."""
-    texts = {f.name for f in dataclasses.fields(Config) if isinstance(f.default, str)}
+    texts = {f.name for f in dataclasses.fields(Config) if f.metadata["text"]}
     return {k: v if k in texts else _number(k, v) for k, v in given.items()}
 
 

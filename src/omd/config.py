@@ -4,16 +4,16 @@ from these fields."""
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
-import math
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from omd.errors import InputError
+from omd.settings import checked, closest, setting
 
-OBJECTIVES = ("omd", "mle", "vep")
+OBJECTIVES = ("omd", "mle", "vep", "none")
+LEARNERS = ("soft-q", "sac")
 HYPERGRADIENTS = (
     "identity",
     "neumann",
@@ -26,64 +26,104 @@ HYPERGRADIENTS = (
 )
 
 
-def setting(
-    default: Any,
-    help: str,
-    *,
-    choices: tuple[str, ...] = (),
-    low: float = -math.inf,
-    high: float = math.inf,
-    open_low: bool = False,
-    lane: bool = False,
-) -> Any:
-    """A field with the text and the bounds that the command line and the check share.
-
-    `lane` marks settings that may differ between the lanes of one compiled program.
-    """
-    metadata = dict(help=help, choices=choices, low=low, high=high, open_low=open_low, lane=lane)
-    return dataclasses.field(default=default, metadata=metadata)
+_BY_LEARNER = {
+    name: dict(zip(LEARNERS, values, strict=True))
+    for name, values in {
+        # soft-q: appendix D; sac: appendix F
+        "steps": (200_000, 1_000_000),
+        "learning_rate": (1e-3, 3e-4),
+        "inner_learning_rate": (3e-4, 3e-4),
+        "tau": (0.01, 0.005),
+        "temperature": (0.01, 1.0),
+        "epsilon": (0.1, 0.0),
+        "hidden": (32, 256),
+        "model_hidden": (32, 64),
+        "random_steps": (1000, 10_000),
+        "model_network": ("separate", "joint"),
+        "evaluate_every": (1000, 5000),
+    }.items()
+}
+"""Defaults that depend on the learner."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """One run: an environment, an objective for the model, and everything that shapes both loops.
 
-    Defaults are appendix D's, with the learning rates and τ that the authors' program defaults to.
-    Raises `InputError` with one sentence for a value that can't work.
+    Defaults are appendix D's for soft Q-learning and appendix F's for SAC, with the learning rates
+    and τ that the authors' program defaults to. Settings whose default depends on the learner are
+    None until `resolved`. Raises `InputError` with one sentence for a value that can't work.
     """
 
     env: str = setting("CartPole-v1", "Environment id; `omd list` shows them.")
-    objective: str = setting("omd", "What the model is trained for.", choices=OBJECTIVES)
+    objective: str = setting(
+        "omd",
+        "What the model is trained for; `none` has no model and trains on true transitions.",
+        choices=OBJECTIVES,
+    )
+    learner: str = setting(
+        "auto",
+        "The inner learner; `auto` is soft-q for discrete actions, sac for continuous ones.",
+        choices=("auto", *LEARNERS),
+    )
     seeds: int | tuple[int, ...] = setting(
         1, "Number of seeds (0, 1, …), or in Python a tuple of seeds, which it becomes in any case."
     )
-    steps: int = setting(200_000, "Environment steps of each lane.", low=1)
+    steps: int = setting(_BY_LEARNER["steps"], "Environment steps of each lane.", low=1)
 
     learning_rate: float = setting(
-        1e-3, "Adam's rate for the model θ (outer loop).", low=0, open_low=True, lane=True
+        _BY_LEARNER["learning_rate"],
+        "Adam's rate for the model θ (outer loop).",
+        low=0,
+        open_low=True,
+        lane=True,
     )
     inner_learning_rate: float = setting(
-        3e-4, "Adam's rate for the Q-network w (inner loop).", low=0, open_low=True, lane=True
+        _BY_LEARNER["inner_learning_rate"],
+        "Adam's rate for the learner's networks, w among them (inner loop).",
+        low=0,
+        open_low=True,
+        lane=True,
     )
     tau: float = setting(
-        0.01, "Step of the target network towards w.", low=0, high=1, open_low=True, lane=True
+        _BY_LEARNER["tau"],
+        "Step of the target network towards w.",
+        low=0,
+        high=1,
+        open_low=True,
+        lane=True,
     )
     temperature: float = setting(
-        0.01, "Temperature α of softmax and log-sum-exp.", low=0, open_low=True, lane=True
+        _BY_LEARNER["temperature"],
+        "Temperature α of softmax and log-sum-exp; SAC learns its own and starts with this one.",
+        low=0,
+        open_low=True,
+        lane=True,
     )
     epsilon: float = setting(
-        0.1, "Probability of a random action while training.", low=0, high=1, lane=True
+        _BY_LEARNER["epsilon"],
+        "Probability of a random action while training.",
+        low=0,
+        high=1,
+        lane=True,
     )
     discount: float = setting(0.99, "Discount factor γ, below 1.", low=0, high=1, lane=True)
 
-    hidden: int = setting(32, "Units in each of the Q-network's two hidden layers.", low=1)
+    hidden: int = setting(
+        _BY_LEARNER["hidden"], "Units in each of the Q-network's two hidden layers.", low=1
+    )
     model_hidden: int = setting(
-        32, "Units in each of the model's two hidden layers.", low=1, lane=True
+        _BY_LEARNER["model_hidden"],
+        "Units in each of the model's two hidden layers.",
+        low=1,
+        lane=True,
     )
     batch_size: int = setting(256, "Transitions in a minibatch.", low=1)
     inner_steps: int = setting(1, "K, Q-network updates per model update.", low=1)
     model_steps: int = setting(1, "Model updates per step of MLE and VEP.", low=1)
-    random_steps: int = setting(1000, "Random actions before learning starts.", low=0)
+    random_steps: int = setting(
+        _BY_LEARNER["random_steps"], "Random actions before learning starts.", low=0
+    )
     replay_capacity: int | None = setting(
         None, "Transitions the replay buffer keeps; all of them by default.", low=1
     )
@@ -97,6 +137,11 @@ class Config:
     model: str = setting(
         "deterministic", "Prediction of the next state.", choices=("deterministic", "gaussian")
     )
+    model_network: str = setting(
+        _BY_LEARNER["model_network"],
+        "Networks of next state and reward.",
+        choices=("separate", "joint"),
+    )
     reward: str = setting(
         "learned", "Rewards the Q-network trains on.", choices=("learned", "known")
     )
@@ -105,8 +150,8 @@ class Config:
     start: str = setting("warm", "Where the inner loop starts from.", choices=("warm", "cold"))
     inner_optimizer: str = setting(
         "auto",
-        "Adam's moments between inner loops: `reset`, `keep`, or `auto`: reset for OMD, kept for "
-        "MLE and VEP, as the authors' program does.",
+        "Adam's moments between inner loops: `reset`, `keep`, or `auto`: reset for OMD with soft "
+        "Q-learning, else kept, as the authors' programs do.",
         choices=("auto", "reset", "keep"),
     )
     constraint_target: str = setting(
@@ -122,7 +167,9 @@ class Config:
     )
     vep_values: int = setting(5, "Random value networks of VEP, eq. (14).", low=1)
 
-    evaluate_every: int = setting(1000, "Environment steps between evaluations.", low=1)
+    evaluate_every: int = setting(
+        _BY_LEARNER["evaluate_every"], "Environment steps between evaluations.", low=1
+    )
     evaluate_episodes: int = setting(10, "Episodes of each evaluation.", low=1)
     evaluate_max_steps: int = setting(
         10_000, "Steps after which an evaluation episode is cut.", low=1
@@ -131,13 +178,7 @@ class Config:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name == "seeds":
-                object.__setattr__(self, "seeds", _seeds(value))
-            elif isinstance(field.default, str):
-                _check_text(field, value)
-            elif value is not None or field.default is not None:
-                object.__setattr__(self, field.name, _number(field, value))
+            object.__setattr__(self, field.name, checked(field, getattr(self, field.name)))
         if self.discount >= 1:
             raise InputError("discount is 1: give a value below 1")
         self._check_hypergradient()
@@ -149,6 +190,19 @@ class Config:
             raise InputError(
                 f"start is 'cold', but objective {self.objective!r} keeps its "
                 "Q-network: give start 'warm' or objective 'omd'"
+            )
+        if self.learner == "sac" and self.operator == "hard":
+            raise InputError(
+                "operator is 'hard', which goes with learner 'soft-q' only: leave it out"
+            )
+        if self.is_resolved:
+            self._check_replay()
+
+    def _check_replay(self) -> None:
+        if self.random_steps >= self.steps:
+            raise InputError(
+                f"steps is {self.steps}, but learning starts only after {self.random_steps} random "
+                "steps: raise steps, or lower random_steps"
             )
         held = min(self.random_steps, self.capacity)
         if self.batch_size > max(held, 1):
@@ -176,6 +230,40 @@ class Config:
                 raise InputError(str(error)) from error
 
     @property
+    def is_resolved(self) -> bool:
+        """Whether the learner is known, and with it all settings."""
+        fields = dataclasses.fields(self)
+        return self.learner != "auto" and all(
+            getattr(self, f.name) is not None for f in fields if f.metadata["by_learner"]
+        )
+
+    def resolved(self, continuous: bool) -> Config:
+        """The configuration with its learner named and that learner's defaults filled in.
+
+        `continuous` tells the environment's actions. Raises `InputError` where the learner can't
+        take them, and where settings don't go together.
+        """
+        fitting = "sac" if continuous else "soft-q"
+        if self.learner not in ("auto", fitting):
+            actions = "continuous" if continuous else "discrete"
+            raise InputError(
+                f"learner is {self.learner!r}, which can't take the {actions} actions of "
+                f"environment {self.env!r}: give learner {fitting!r} or choose another environment"
+            )
+        defaults = {
+            field.name: field.metadata["by_learner"][fitting]
+            for field in dataclasses.fields(self)
+            if field.metadata["by_learner"] and getattr(self, field.name) is None
+        }
+        return dataclasses.replace(self, learner=fitting, **defaults)
+
+    @property
+    def label(self) -> str:
+        """What titles and tables call the run."""
+        plain = {"soft-q": "Soft Q-learning", "sac": "SAC"}.get(self.learner, "No model")
+        return plain if self.objective == "none" else self.objective.upper()
+
+    @property
     def capacity(self) -> int:
         """Transitions the replay buffer can hold."""
         return self.replay_capacity or self.steps
@@ -201,63 +289,19 @@ class Config:
         return cls(**values)
 
     @classmethod
+    def of_stored(cls, values: Mapping[str, Any]) -> Config:
+        """Resolved settings from a file; those from before there was a choice are soft-q's."""
+        config = cls.from_dict({"learner": "soft-q", **values})
+        return config.resolved(continuous=config.learner == "sac")
+
+    @classmethod
     def of_run(cls, folder: pathlib.Path) -> Config:
         """The settings that a run folder holds; raises `InputError` if it is none."""
         path = folder / "config.json"
         if not path.is_file():
             raise InputError(f"{folder} is no run: it has no config.json")
         try:
-            return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+            values = json.loads(path.read_text(encoding="utf-8"))
+            return cls.of_stored(values)
         except (OSError, ValueError, TypeError) as error:
             raise InputError(f"{path} can't be read: {error}") from error
-
-
-def closest(what: str, name: str, known: Iterable[str]) -> str:
-    """`name` if it is known, else `InputError` with the nearest names."""
-    known = sorted(known)
-    if name in known:
-        return name
-    near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4) or known
-    raise InputError(f"unknown {what} {name!r}: did you mean {' or '.join(near)}?")
-
-
-def _check_text(field: dataclasses.Field, value: Any) -> None:
-    if not isinstance(value, str) or not value:
-        raise InputError(f"{field.name} is {value!r}: give a name")
-    if choices := field.metadata["choices"]:
-        closest(field.name, value, choices)
-
-
-def _number(field: dataclasses.Field, value: Any) -> float | int:
-    """The value in the field's type and within its bounds."""
-    whole = not isinstance(field.default, float)
-    bounds = field.metadata
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise InputError(f"{field.name} is {value!r}: give a number") from None
-    if not math.isfinite(number):
-        raise InputError(f"{field.name} is {value!r}: give a finite number")
-    if whole and number != int(number):
-        raise InputError(f"{field.name} is {value!r}: give a whole number")
-    if number < bounds["low"] or (bounds["open_low"] and number <= bounds["low"]):
-        than = "above" if bounds["open_low"] else "of at least"
-        raise InputError(f"{field.name} is {value!r}: give a number {than} {bounds['low']:g}")
-    if number > bounds["high"]:
-        raise InputError(f"{field.name} is {value!r}: give a number of at most {bounds['high']:g}")
-    return int(number) if whole else number
-
-
-def _seeds(value: Any) -> tuple[int, ...]:
-    if isinstance(value, bool) or not isinstance(value, int | Iterable) or isinstance(value, str):
-        raise InputError(f"seeds is {value!r}: give a number of seeds, or a tuple of them")
-    if isinstance(value, int):
-        if value < 1:
-            raise InputError(f"seeds is {value}: give at least 1")
-        return tuple(range(value))
-    seeds = tuple(value)
-    if not seeds or any(not isinstance(s, int) or not 0 <= s < 2**32 for s in seeds):
-        raise InputError(f"seeds is {seeds!r}: give whole numbers from 0 to 2**32 - 1")
-    if len(set(seeds)) < len(seeds):
-        raise InputError(f"seeds is {seeds!r}: give each seed once")
-    return seeds

@@ -23,6 +23,7 @@ PURPOSES = {
     "omd": "the true Bellman error, through the optimal Q-function (eq. 12, 13)",
     "mle": "likelihood of next states and rewards (eq. 1)",
     "vep": "values of random value functions at the next state (eq. 14)",
+    "none": "nothing: no model, true transitions",
 }
 
 
@@ -37,7 +38,7 @@ def show(run: Run) -> None:
     """The table at the end of a run, and where its picture is."""
     console = rich.console.Console()
     returns, diverged = run.final_returns(), run.diverged()
-    table = rich.table.Table(title=f"{run.config.objective.upper()} on {run.config.env}")
+    table = rich.table.Table(title=f"{run.config.label} on {run.config.env}")
     table.add_column("seed", justify="right")
     table.add_column("return (last 10 evaluations)", justify="right")
     table.add_column("model MSE", justify="right")

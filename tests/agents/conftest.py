@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import pytest
 
 from omd import agents
@@ -6,6 +7,9 @@ from omd.config import Config
 from omd.types import EnvSpec, Transition
 
 SPEC = EnvSpec("probe", observation_size=3, num_actions=2)
+CONTINUOUS = EnvSpec(
+    "probe", 3, None, action_size=2, action_low=(-1.0, -3.0), action_high=(1.0, 5.0)
+)
 
 
 @pytest.fixture(autouse=True)
@@ -20,20 +24,24 @@ def build():
 
     def make(**settings):
         settings = {"hidden": 6, "model_hidden": 5, "precision": "float64", **settings}
-        config = Config(**settings)
-        agent = agents.build(config, SPEC)
-        return agent, agent.init(jax.random.key(1)), agents.hyper(config)
+        spec = CONTINUOUS if settings.get("learner") == "sac" else SPEC
+        config = Config(**settings).resolved(continuous=spec is CONTINUOUS)
+        agent, hyper = agents.build(config, spec), agents.hyper(config)
+        return agent, agent.init(jax.random.key(1), hyper), hyper
 
     return make
 
 
 @pytest.fixture
 def batch():
-    def make(seed, size=16):
+    def make(seed, size=16, continuous=False):
         keys = jax.random.split(jax.random.key(seed), 5)
+        low, high = (jnp.array(b) for b in (CONTINUOUS.action_low, CONTINUOUS.action_high))
         return Transition(
             jax.random.normal(keys[0], (size, 3)),
-            jax.random.randint(keys[1], (size,), 0, 2),
+            jax.random.uniform(keys[1], (size, 2), minval=low, maxval=high)
+            if continuous
+            else jax.random.randint(keys[1], (size,), 0, 2),
             jax.random.normal(keys[2], (size,)),
             jax.random.normal(keys[3], (size, 3)),
             jax.random.bernoulli(keys[4], 0.3, (size,)),

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,19 +13,36 @@ KEY = jax.random.key(9)
 
 def general_gradient(agent, state, after, hyper, inner, outer, target, method):
     """Eq. (7) by general double differentiation, knowing nothing of the closed form."""
-    learner = agent.learner
+    learner, last = agent.learner, agent.objective.inner_keys(KEY)[-1]
 
     def constraint(w, theta):
         prediction = agent.objective.predict(theta, inner, KEY)
         made = agent.model.transition(prediction, inner)
-        return jax.grad(learner.bellman_error)(w, target, made, hyper)
+        return jax.grad(learner.bellman_error)(w, target, made, hyper, last)
 
     def outer_loss(w, theta):
-        return learner.bellman_error(w, target, outer, hyper)
+        return learner.bellman_error(w, target, outer, hyper, last)
 
     return jax.jit(
         lambda w, theta: implicit.hypergradient(outer_loss, constraint, w, theta, method=method)
     )(after.w, state.theta)
+
+
+def before_last_move(agent, state, batch, hyper, after):
+    """What the last inner step's targets were computed from: all but that step again."""
+    objective, learner = agent.objective, agent.learner
+    learner_state = state.learner
+    if objective.cold_start:
+        learner_state = learner.restart(learner_state, jax.random.fold_in(KEY, 1), hyper)
+    learner_state = objective.begin_inner_loop(learner_state)
+    made = objective.predict(state.theta, batch, KEY)
+    for key in objective.inner_keys(KEY):
+        before = learner_state.target
+        y = learner.targets(before, made.reward, made.sample, batch, hyper, key)
+        learner_state, _ = learner.step(learner_state, y, batch, hyper, key)
+    for mine, theirs in zip(*map(jax.tree.leaves, (learner_state, after.learner)), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12)
+    return before
 
 
 @pytest.mark.parametrize(
@@ -43,12 +62,27 @@ def general_gradient(agent, state, after, hyper, inner, outer, target, method):
         {"hypergradient": "cg:damping=1.0,max_steps=50"},
         {"hypergradient": "dense:damping=0.1"},
         {"hypergradient": "nystrom:rank=5,damping=0.1"},
+        {"learner": "sac"},
+        {"learner": "sac", "critics": 1},
+        {"learner": "sac", "inner_steps": 3, "outer_batch": "fresh"},
+        {"learner": "sac", "constraint_target": "moved"},
+        {"learner": "sac", "model": "gaussian", "model_network": "separate"},
+        {"learner": "sac", "reward": "known", "inner_optimizer": "reset"},
+        {"learner": "sac", "start": "cold"},
+        {"learner": "sac", "hypergradient": "neumann:terms=4,step=0.5"},
+        {"learner": "sac", "hypergradient": "cg:damping=1.0,max_steps=50"},
+        {"learner": "sac", "hypergradient": "normal-cg:damping=0.1,max_steps=200"},
+        {"learner": "sac", "hypergradient": "gmres:damping=0.5,rtol=1e-13"},
+        {"learner": "sac", "hypergradient": "dense:damping=0.1"},
+        {"learner": "sac", "hypergradient": "pseudo-inverse:rcond=1e-3"},
+        {"learner": "sac", "hypergradient": "nystrom:rank=5,damping=0.1"},
     ],
     ids=str,
 )
 def test_the_closed_form_is_general_double_differentiation(build, batch, settings):
     agent, state, hyper = build(**settings)
-    batches = [batch(i) for i in range(agent.objective.minibatches)]
+    sac = settings.get("learner") == "sac"
+    batches = [batch(i, continuous=sac) for i in range(agent.objective.minibatches)]
     taken = []
 
     def spy(state, gradient, hyper):
@@ -59,10 +93,7 @@ def test_the_closed_form_is_general_double_differentiation(build, batch, setting
     after, info = agent.update(state, batches, KEY, hyper)
     target = after.learner.target
     if settings.get("constraint_target") != "moved":
-        # the target network before its last move
-        target = jax.tree.map(
-            lambda moved, w: (moved - hyper.tau * w) / (1 - hyper.tau), target, after.learner.w
-        )
+        target = before_last_move(agent, state, batches[0], hyper, after)
     expected, _ = general_gradient(
         agent, state, after.learner, hyper, batches[0], batches[-1], target,
         agent.objective.method,
@@ -93,7 +124,7 @@ def test_the_hypergradient_is_the_slope_of_the_true_bellman_error(build, batch):
     def inner_loss(w, theta):
         prediction = agent.objective.predict(to_theta(theta), data, KEY)
         made = agent.model.transition(prediction, data)
-        return learner.bellman_error(to_w(w), target, made, hyper) + 0.01 * jnp.sum(w**2)
+        return learner.bellman_error(to_w(w), target, made, hyper, KEY) + 0.01 * jnp.sum(w**2)
 
     constraint = jax.grad(inner_loss)
 
@@ -106,7 +137,7 @@ def test_the_hypergradient_is_the_slope_of_the_true_bellman_error(build, batch):
         return jax.lax.fori_loop(0, 1500, newton, w)
 
     def outer(w, theta):
-        return learner.bellman_error(to_w(w), target, data, hyper)
+        return learner.bellman_error(to_w(w), target, data, hyper, KEY)
 
     w = solver(theta, w0)
     assert jnp.max(jnp.abs(constraint(w, theta))) < 1e-12
@@ -156,17 +187,18 @@ def test_vep_compares_random_values_of_true_and_predicted_states(build, batch):
     )
 
 
+@pytest.mark.parametrize("learner", ["soft-q", "sac"])
 @pytest.mark.parametrize("objective", ["mle", "vep"])
-def test_fitted_objectives_take_a_minibatch_for_each_step(build, batch, objective):
-    agent, state, hyper = build(objective=objective, model_steps=2, inner_steps=3)
+def test_fitted_objectives_take_a_minibatch_for_each_step(build, batch, objective, learner):
+    agent, state, hyper = build(objective=objective, model_steps=2, inner_steps=3, learner=learner)
     assert agent.objective.minibatches == 5
-    batches = [batch(i) for i in range(5)]
+    batches = [batch(i, continuous=learner == "sac") for i in range(5)]
     after, info = agent.update(state, batches, KEY, hyper)
     learner = state.learner
-    for data in batches[2:]:
+    for data, key in zip(batches[2:], agent.objective.inner_keys(KEY), strict=True):
         made = agent.objective.predict(after.theta, data, KEY)
-        y = agent.learner.targets(learner.target, made.reward, made.sample, data, hyper)
-        learner, _ = agent.learner.step(learner, y, data, hyper)
+        y = agent.learner.targets(learner.target, made.reward, made.sample, data, hyper, key)
+        learner, _ = agent.learner.step(learner, y, data, hyper, key)
     for mine, theirs in zip(*map(jax.tree.leaves, (after.learner, learner)), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12)
     assert np.isnan(float(info["solve_residual"]))
@@ -181,3 +213,37 @@ def test_model_passes_known_rewards_on_and_bounds_the_spread(build, batch):
     noise = jax.random.normal(KEY, data.next_observation.shape)
     expected = prediction.mean + noise * jnp.exp(prediction.log_std)
     np.testing.assert_allclose(prediction.sample, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("learner", ["soft-q", "sac"])
+def test_without_an_objective_targets_are_the_true_ones(build, batch, learner):
+    agent, state, hyper = build(objective="none", inner_steps=2, learner=learner)
+    assert not jax.tree.leaves((state.theta, state.moments))
+    batches = [batch(i, continuous=learner == "sac") for i in range(agent.objective.minibatches)]
+    assert len(batches) == 2
+    after, info = agent.update(state, batches, KEY, hyper)
+    expected = state.learner
+    for data, key in zip(batches, agent.objective.inner_keys(KEY), strict=True):
+        y = agent.learner.targets(
+            expected.target, data.reward, data.next_observation, data, hyper, key
+        )
+        expected, _ = agent.learner.step(expected, y, data, hyper, key)
+    for mine, theirs in zip(*map(jax.tree.leaves, (after.learner, expected)), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12)
+    assert "model_mse" not in info
+
+
+def test_one_network_gives_both_predictions_at_any_width(build, batch):
+    data = batch(0, continuous=True)
+    for padded in (5, 8):
+        agent, *_ = build(learner="sac", objective="mle")
+        model = dataclasses.replace(agent.model, padded=padded)
+        theta = model.init(KEY)
+        assert set(theta) == {"joint"}
+        assert theta["joint"][0].weight.shape[0] == padded
+        made = model.predict(theta, data, None)
+        # actions enter scaled to [-1, 1]
+        unit = (data.action - jnp.array([0.0, 1.0])) / jnp.array([1.0, 4.0])
+        both = networks.apply(theta["joint"], jnp.concatenate([data.observation, unit], axis=1).T)
+        np.testing.assert_allclose(made.mean, both[:3].T, rtol=1e-12)
+        np.testing.assert_allclose(made.reward, both[3], rtol=1e-12)

@@ -8,6 +8,8 @@ from omd.agents.soft_q import Noise
 from omd.config import Config
 from omd.types import EnvSpec, Transition
 
+KEY = jax.random.key(5)
+
 
 def one_hot_batch(mdp):
     """Every state and action of a deterministic MDP, states as one-hot vectors."""
@@ -30,13 +32,15 @@ def test_one_hot_states_give_the_tabular_bellman_operator(operator):
         initial=jnp.full(states, 1 / states),
     )
     config = Config(operator=operator, critics=1, precision="float64", discount=0.9,
-                    temperature=0.3)  # fmt: skip
+                    temperature=0.3).resolved(continuous=False)  # fmt: skip
     spec = EnvSpec("tabular", states, actions)
     learner = agents.build(config, spec).learner
-    target = learner.init(key).target
+    target = learner.init(key, agents.hyper(config)).target
     q = learner.q(target, jnp.eye(states))[0].T
     batch = one_hot_batch(mdp)
-    y = learner.targets(target, batch.reward, batch.next_observation, batch, agents.hyper(config))
+    y = learner.targets(
+        target, batch.reward, batch.next_observation, batch, agents.hyper(config), key
+    )
     if operator == "hard":
         expected = tabular.hard_bellman(mdp.transition, mdp.reward, mdp.discount, q)
     else:
@@ -50,7 +54,9 @@ def test_targets_take_the_smaller_critic_and_stop_at_terminations(build, batch):
     q = jnp.minimum(*agent.learner.q(state.learner.target, data.next_observation))
     value = 0.01 * jax.scipy.special.logsumexp(q / 0.01, axis=0)
     expected = data.reward + 0.99 * jnp.where(data.terminated, 0, value)
-    y = agent.learner.targets(state.learner.target, data.reward, data.next_observation, data, hyper)
+    y = agent.learner.targets(
+        state.learner.target, data.reward, data.next_observation, data, hyper, KEY
+    )
     np.testing.assert_allclose(y, expected, rtol=1e-12)
     assert 0 < data.terminated.sum() < len(data.terminated)
 
@@ -71,12 +77,12 @@ def test_the_soft_value_tends_to_the_hard_one(build, batch):
 
 
 def test_actions_follow_the_softmax_of_the_critics_mean(build):
-    agent, state, _ = build(temperature=0.01)
+    agent, state, hyper = build(temperature=0.01, epsilon=0)
     observation = jnp.array([0.3, -1.0, 0.7])
     count = 20_000
     bits = jax.random.bits(jax.random.key(0), (count, agent.learner.action_bits), "uint32")
     noise = jax.vmap(agent.learner.noise)(bits)
-    act = jax.vmap(lambda n: agent.learner.act(state.learner.w, observation, n, 0.01, 0.0))
+    act = jax.vmap(lambda n: agent.learner.act(state.learner, observation, n, hyper))
     q = sum(agent.learner.q(state.learner.w, observation[None]))[:, 0] / 2
     expected = float(jax.nn.softmax(q / 0.01)[1])
     assert 0.05 < expected < 0.95
@@ -84,23 +90,25 @@ def test_actions_follow_the_softmax_of_the_critics_mean(build):
 
 
 def test_epsilon_one_explores_uniformly_and_zero_never(build):
-    agent, state, _ = build(operator="hard")
+    agent, state, hyper = build(operator="hard", epsilon=0)
     observation = jnp.ones(3)
     q = sum(agent.learner.q(state.learner.w, observation[None]))[:, 0]
     for choice in (0, 1):
         noise = Noise(jnp.zeros(2), jnp.array(0.5), jnp.array(choice))
-        assert agent.learner.act(state.learner.w, observation, noise, 0.01, 1.0) == choice
-        greedy = agent.learner.act(state.learner.w, observation, noise, 0.01, 0.0)
+        always = hyper._replace(epsilon=1.0)
+        assert agent.learner.act(state.learner, observation, noise, always) == choice
+        greedy = agent.learner.act(state.learner, observation, noise, hyper)
         assert greedy == jnp.argmax(q)
+        assert agent.learner.greedy(state.learner, observation[None]) == greedy
 
 
 def test_a_step_is_adam_on_eq_10_and_moves_the_target(build, batch):
     agent, state, hyper = build(tau=0.25, inner_learning_rate=0.01)
     learner, data = agent.learner, batch(3)
-    y = learner.targets(state.learner.target, data.reward, data.next_observation, data, hyper)
-    after, info = learner.step(state.learner, y, data, hyper)
+    y = learner.targets(state.learner.target, data.reward, data.next_observation, data, hyper, KEY)
+    after, info = learner.step(state.learner, y, data, hyper, KEY)
     loss, gradient = jax.value_and_grad(learner.bellman_error)(
-        state.learner.w, state.learner.target, data, hyper
+        state.learner.w, state.learner.target, data, hyper, KEY
     )
     np.testing.assert_allclose(info["inner_loss"], loss, rtol=1e-12)
     for new, old, g in zip(

@@ -92,8 +92,16 @@ def test_a_lane_does_not_depend_on_its_neighbours():
     )
 
 
-@pytest.mark.parametrize("settings", [{}, {"env": "gymnasium:CartPole-v1"}, {"distractors": 2}])
-def test_cutting_a_run_changes_no_bit(settings):
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"env": "gymnasium:CartPole-v1"},
+        {"distractors": 2},
+        {"env": "gymnasium:Pendulum-v1", "evaluate_max_steps": 10},
+    ],
+)
+def test_cutting_a_run_changes_no_bit(settings, quick_compilation):
     whole = program(2, **settings)
     configs = [dataclasses.replace(whole.config, seeds=(s,)) for s in (0, 3)]
     one, _, _ = train(whole, configs, [(50, False), (120, True)])
@@ -102,6 +110,28 @@ def test_cutting_a_run_changes_no_bit(settings):
         for a, b in zip(numbers(one, lane), numbers(cut, lane), strict=True):
             np.testing.assert_array_equal(a, b)
     assert not np.array_equal(one.replay.rows[0], one.replay.rows[1])
+
+
+@pytest.mark.parametrize("env", ["gymnasium:Pendulum-v1", "Pendulum-v1"])
+def test_sac_lanes_do_not_depend_on_their_neighbours(env, quick_compilation):
+    settings = {"env": env, "objective": "mle", "evaluate_max_steps": 10}
+    config = Config(**{**SMALL, **settings})
+    many = [
+        dataclasses.replace(config, seeds=(seed,), model_hidden=1 + seed, temperature=1.0 + seed)
+        for seed in range(3)
+    ]
+    cuts = [(50, False), (60, True)]
+    together, metrics, evaluation = train(program(3, padded=8, **settings), many, cuts)
+    alone, own, own_evaluation = train(
+        program(1, **(settings | {"model_hidden": 3})), [many[2]], cuts
+    )
+    np.testing.assert_allclose(together.replay.rows[2], alone.replay.rows[0], atol=1e-9)
+    for name in ("model_mse", "inner_loss", "entropy", "temperature"):
+        np.testing.assert_allclose(metrics[name][2], own[name][0], rtol=1e-9)
+    np.testing.assert_allclose(
+        evaluation["episode_return"][2], own_evaluation["episode_return"][0], rtol=1e-9
+    )
+    assert metrics["temperature"][2] > 2
 
 
 def test_random_steps_explore_and_don_t_learn():

@@ -113,6 +113,23 @@ def test_a_host_environment_resumes_to_the_same_bits(tmp_path, monkeypatch):
     assert_same_bits(omd.train(resume=tmp_path / "cut", progress=False), one)
 
 
+def test_sac_resumes_to_the_same_bits_and_acts_in_range(tmp_path, monkeypatch, quick_compilation):
+    config = omd.Config(**SETTINGS, env="gymnasium:Pendulum-v1", evaluate_max_steps=20)
+    one = omd.train(config, out=tmp_path, name="whole", progress=False)
+    assert one.config.learner == "sac"
+    assert one.config.tau == 0.005
+    assert json.loads((one.path / "config.json").read_text())["tau"] == 0.005
+    monkeypatch.setattr(session, "CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(Killed):
+        runs.start(config, out=tmp_path, name="cut", on_report=die_at(300))
+    # the settings of a new run, unresolved, are those of the one to go on with
+    assert_same_bits(omd.train(config, resume=tmp_path / "cut", progress=False), one)
+    actions = one.act(np.array([[1.0, 0.0, 0.5], [0.0, 1.0, -0.5]]), seed=1)
+    assert actions.shape == (2, 1)
+    assert np.abs(actions).max() <= 2
+    assert one.act(np.array([1.0, 0.0, 0.5]), seed=1) == pytest.approx(actions[0])
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_with_a_checkpoint(whole, tmp_path, number):
     assert threading.current_thread() is threading.main_thread()
@@ -157,7 +174,8 @@ def test_a_checkpoint_of_something_else_is_refused(whole, tmp_path):
     ("settings", "options", "sentence"),
     [
         ({"env": "CartPole-v9"}, {}, r"unknown environment 'CartPole-v9'.*CartPole-v1"),
-        ({"env": "Pendulum-v1"}, {}, "continuous actions"),
+        ({"env": "Pendulum-v1", "learner": "soft-q"}, {}, "continuous actions"),
+        ({"learner": "sac"}, {}, "discrete actions"),
         ({}, {"track": "tensorbord"}, "unknown tracker 'tensorbord'.*tensorboard"),
         ({}, {"name": "a/b"}, "name is 'a/b'"),
     ],

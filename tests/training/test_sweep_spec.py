@@ -134,6 +134,16 @@ def test_groups_hold_one_shape_and_fit_into_memory():
 
 
 def test_settings_that_cannot_be_trained_are_refused():
-    lanes = spec.read(None, {"env": ["CartPole-v1", "CartPole-v9"]}).lanes
     with pytest.raises(omd.InputError, match="unknown environment 'CartPole-v9'"):
+        spec.read(None, {"env": ["CartPole-v1", "CartPole-v9"]})
+    # a learner that is named is taken at its word until the environment is made
+    lanes = spec.read(None, {"env": ["CartPole-v1"], "learner": ["sac"]}).lanes
+    with pytest.raises(omd.InputError, match="can't take the discrete actions"):
         plan.groups(lanes, Machine("cpu", 1, 1e9))
+
+
+def test_lanes_take_the_defaults_of_their_environment_s_learner():
+    lanes = spec.read(None, {"env": ["CartPole-v1", "Pendulum-v1"], "model_hidden": [3]}).lanes
+    assert [(lane.learner, lane.hidden) for lane in lanes] == [("soft-q", 32), ("sac", 256)]
+    assert spec.from_json(spec.to_json(lanes)) == lanes
+    assert plan.representative(lanes[1:], 3).tau == lanes[1].tau

@@ -7,16 +7,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from omd import implicit
+from omd.agents.learner import Hyper, Learner
 from omd.agents.model import Model
 from omd.agents.objectives import OBJECTIVES, AgentState, Objective
-from omd.agents.soft_q import Hyper, Noise, SoftQ
+from omd.agents.sac import Sac
+from omd.agents.soft_q import SoftQ
 from omd.config import Config
-from omd.types import EnvSpec, Metrics, Transition
+from omd.types import EnvSpec, Metrics, PyTree, Transition
 
-__all__ = ["Agent", "AgentState", "Hyper", "Noise", "build", "hyper"]
+__all__ = ["Agent", "AgentState", "Hyper", "build", "hyper"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,23 +26,21 @@ class Agent:
     """Pure functions of one lane; vmap them, or map over lanes, as you like."""
 
     model: Model
-    learner: SoftQ
+    learner: Learner
     objective: Objective
 
-    def init(self, key: Array) -> AgentState:
+    def init(self, key: Array, h: Hyper) -> AgentState:
         keys = jax.random.split(key, 3)
-        theta = self.model.init(keys[0])
         return AgentState(
-            theta,
-            self.objective.optimizer(_ZERO).init(theta),
-            self.learner.init(keys[1]),
+            *self.objective.init_model(keys[0], h),
+            self.learner.init(keys[1], h),
             self.objective.init_constants(keys[2]),
         )
 
     def act(
-        self, state: AgentState, observation: Float[Array, " obs"], noise: Noise, h: Hyper
-    ) -> Int[Array, ""]:
-        return self.learner.act(state.learner.w, observation, noise, h.temperature, h.epsilon)
+        self, state: AgentState, observation: Float[Array, " obs"], noise: PyTree, h: Hyper
+    ) -> Array:
+        return self.learner.act(state.learner, observation, noise, h)
 
     def update(
         self, state: AgentState, batches: list[Transition], key: Array, h: Hyper
@@ -49,15 +49,14 @@ class Agent:
         return self.objective.update(state, batches, key, h)
 
 
-_ZERO = Hyper(*[0.0] * len(Hyper._fields))  # type: ignore[arg-type]
-
-
 def build(config: Config, spec: EnvSpec, padded: int | None = None) -> Agent:
     """The agent that a configuration describes, for an environment.
 
     `padded` is the width to which the model's hidden layers are padded, so that lanes with models
-    of several widths share a program. Raises `InputError` where actions are continuous.
+    of several widths share a program. Raises `InputError` where the learner that the configuration
+    names can't take the environment's actions.
     """
+    config = config.resolved(continuous=spec.num_actions is None)
     dtype: Any = jnp.dtype(config.precision)
     model = Model(
         spec,
@@ -65,12 +64,17 @@ def build(config: Config, spec: EnvSpec, padded: int | None = None) -> Agent:
         padded or config.model_hidden,
         config.model == "gaussian",
         config.reward == "learned",
+        config.model_network == "joint",
         dtype,
     )
-    learner = SoftQ(spec, config.hidden, config.critics, config.operator == "hard", dtype)
-    learner.actions  # noqa: B018 - raises where they are continuous
+    parts = (spec, config.hidden, config.critics, dtype)
+    learner: Learner
+    if config.learner == "sac":
+        learner = Sac(*parts)
+    else:
+        learner = SoftQ(*parts, hard=config.operator == "hard")
     reset = config.inner_optimizer == "reset" or (
-        config.inner_optimizer == "auto" and config.objective == "omd"
+        config.inner_optimizer == "auto" and (config.objective, config.learner) == ("omd", "soft-q")
     )
     method = implicit.get(config.hypergradient)
     assert isinstance(method, implicit.AbstractMethod)
@@ -90,5 +94,5 @@ def build(config: Config, spec: EnvSpec, padded: int | None = None) -> Agent:
 
 
 def hyper(config: Config) -> Hyper:
-    """The lane's settings as scalars of the run's precision."""
+    """The lane's settings as scalars of the run's precision, from a resolved configuration."""
     return Hyper(*(jnp.asarray(getattr(config, f), config.precision) for f in Hyper._fields))

@@ -1,4 +1,5 @@
-"""The world model (p_θ, r_θ): separate networks for the next state and the reward (design §4)."""
+"""The world model (p_θ, r_θ): separate networks for the next state and the reward, or a joint one
+(design §4)."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from omd.agents import networks
+from omd.agents.actions import to_unit
 from omd.types import EnvSpec, PyTree, Transition
 
 LOG_STD_RANGE = (-5.0, 2.0)
@@ -33,15 +35,20 @@ class Model:
     padded: int
     gaussian: bool
     learned_reward: bool
+    joint: bool
+    """One network gives next state and reward, instead of one each."""
     dtype: Any
 
     def init(self, key: Array) -> PyTree:
-        """θ: the next-state network and, where rewards are learned, the reward network."""
+        """θ: a network for the next state and, where rewards are learned, one for the reward; or
+        one for both, the reward last."""
         spec = self.spec
         inputs = spec.observation_size + (spec.num_actions or spec.action_size or 0)
         outputs = {"state": spec.observation_size * (2 if self.gaussian else 1), "reward": 1}
         if not self.learned_reward:
             del outputs["reward"]
+        elif self.joint:
+            outputs = {"joint": sum(outputs.values())}
         keys = jax.random.split(key, 2)
         return {
             name: networks.orthogonal_mlp(k, inputs, size, self.width, self.dtype, self.padded)
@@ -57,9 +64,15 @@ class Model:
         action = batch.action
         if self.spec.num_actions is not None:
             action = jax.nn.one_hot(action, self.spec.num_actions, dtype=self.dtype)
+        else:
+            action = to_unit(self.spec, action)
         x = jnp.concatenate([batch.observation, action], axis=1).T
-        out = networks.apply(theta["state"], x).T
-        reward = networks.apply(theta["reward"], x)[0] if self.learned_reward else batch.reward
+        if "joint" in theta:
+            both = networks.apply(theta["joint"], x)
+            out, reward = both[:-1].T, both[-1]
+        else:
+            out = networks.apply(theta["state"], x).T
+            reward = networks.apply(theta["reward"], x)[0] if self.learned_reward else batch.reward
         if not self.gaussian:
             return Prediction(out, None, out, reward)
         mean, log_std = jnp.split(out, 2, axis=1)

@@ -31,6 +31,7 @@ __all__ = [
     "available",
     "make",
     "noise",
+    "on_host",
 ]
 
 
@@ -75,6 +76,11 @@ def make(
     else:
         env = GymnaxEnv(id, name, lanes=lanes, dtype=dtype)
     return DistractedEnv(env, distractors) if distractors else env
+
+
+def on_host(id: str) -> bool:
+    """Whether `make(id)` gives an environment that runs in Python. Doesn't start JAX."""
+    return _resolve(id)[0] == "gymnasium"
 
 
 def available() -> dict[str, list[str]]:

@@ -23,7 +23,7 @@ def draw(metrics: pd.DataFrame, config: Config, path: pathlib.Path) -> None:
         panels["model_mse"] = "squared error of the model"
     figure = style.new_figure(4.4 * len(panels), 3.3)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    name = config.objective.upper()
+    name = config.label
     colour = style.COLOURS.get(name, style.GREY)
     for axis, (column, label) in zip(axes, panels.items(), strict=True):
         table = metrics.pivot(index="step", columns="seed", values=column).dropna(how="all")
@@ -42,9 +42,8 @@ def draw(metrics: pd.DataFrame, config: Config, path: pathlib.Path) -> None:
     count = metrics["seed"].nunique()
     spread = f"{count} seeds, mean and standard error" if count > 1 else "1 seed"
     noise = f", {config.distractors} distractors" if config.distractors else ""
-    figure.suptitle(
-        f"{name} on {config.env}, model width {config.model_hidden}{noise}", fontsize=11
-    )
+    width = "" if config.objective == "none" else f", model width {config.model_hidden}"
+    figure.suptitle(f"{name} on {config.env}{width}{noise}", fontsize=11)
     style.caption(figure, f"{spread}; lines average {WINDOW} evaluations of "
                           f"{config.evaluate_episodes} episodes")  # fmt: skip
     figure.tight_layout(rect=(0, 0.04, 1, 1))

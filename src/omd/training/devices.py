@@ -11,14 +11,19 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from omd.types import PyTree
 
+WIDE = 128
+"""Units a layer from which XLA's threads gain more on a product than their hand-overs cost."""
 
-def prepare(lanes: int) -> None:
+
+def prepare(lanes: int, hidden: int | None = None) -> None:
     """Ask for one CPU device a core, as far as there are lanes for them.
 
     Takes effect only before JAX is first used in this process. Each device runs its lanes on one
-    thread: XLA's thread pool loses more in hand-overs than it gains on products this small.
+    thread, except where layers of `hidden` units are wide and there are fewer lanes than cores.
     """
-    os.environ.setdefault("NPROC", "1")
+    spare = lanes < _cores()
+    if not (spare and (hidden or 0) >= WIDE):
+        os.environ.setdefault("NPROC", "1")
     if "XLA_FLAGS" in os.environ and "device_count" in os.environ["XLA_FLAGS"]:
         return
     # a RuntimeError says that JAX is in use already: lanes share the devices that were set up
@@ -56,6 +61,19 @@ def over_lanes(
     return jax.shard_map(
         on_device, mesh=_mesh(devices), in_specs=lane, out_specs=lane, check_vma=False
     )
+
+
+def in_turn(function: Callable) -> Callable:
+    """Like `jax.vmap(function)`, but one lane after another, each with all of the device's threads
+    to itself."""
+
+    def over(*lanes: PyTree) -> PyTree:
+        if jax.tree.leaves(lanes)[0].shape[0] > 1:
+            return jax.lax.map(lambda lane: function(*lane), lanes)
+        one = function(*jax.tree.map(lambda x: x[0], lanes))
+        return jax.tree.map(lambda x: x[None], one)
+
+    return over
 
 
 def place(tree: PyTree, devices: int) -> PyTree:

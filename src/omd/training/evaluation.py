@@ -1,4 +1,5 @@
-"""Returns of the acting policy on environments of its own, without exploration (appendix D)."""
+"""Returns of the acting policy on environments of its own, without exploration (appendix D); with
+SAC of its mean action (design §4)."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ def evaluate(
 
         def one(key):
             bits = jax.random.bits(jax.random.fold_in(key, step), (episodes, 2 + size), "uint32")
-            return bits[:, :2], jax.vmap(agent.learner.noise)(bits[:, 2:])
+            return bits[:, :2], jax.vmap(agent.learner.evaluation_noise)(bits[:, 2:])
 
         env_keys, noise = jax.vmap(one)(keys)
         return flat(env_keys), noise

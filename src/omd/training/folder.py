@@ -17,7 +17,7 @@ import pandas as pd
 
 from omd import envs
 from omd.config import Config
-from omd.training import files
+from omd.training import devices, files
 from omd.training.loop import LaneState, Program
 from omd.types import InputError
 
@@ -34,13 +34,23 @@ def lanes_of(config: Config) -> list[Config]:
 
 
 def program_of(config: Config, lanes: int | None = None) -> Program:
-    """The program of a run; or of `lanes` lanes with models of up to `model_hidden` units."""
+    """The program of a run, or of `lanes` lanes with models of up to `model_hidden` units; its
+    `config` is the resolved one. Raises `InputError` where the environment can't be made, or
+    settings don't go with it."""
     lanes = lanes or len(config.seed_list)
     make = functools.partial(
         envs.make, config.env, distractors=config.distractors, dtype=jnp.dtype(config.precision)
     )
+    # making a JAX environment starts JAX, making a host environment doesn't
+    on_host = envs.on_host(config.env)
+    if not on_host:
+        devices.prepare(lanes, config.hidden)
+    env = make(lanes=lanes)
+    config = config.resolved(continuous=env.spec.num_actions is None)
+    if on_host:
+        devices.prepare(1, config.hidden)
     evaluation = make(lanes=lanes * config.evaluate_episodes)
-    return Program(config, make(lanes=lanes), evaluation, lanes, config.model_hidden)
+    return Program(config, env, evaluation, lanes, config.model_hidden)
 
 
 def save(program: Program, state: LaneState, folder: pathlib.Path, rows: pd.DataFrame) -> None:

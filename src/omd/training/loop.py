@@ -41,7 +41,7 @@ class Draws(NamedTuple):
     """
 
     env: Array
-    action: agent.Noise
+    action: PyTree
     minibatches: Array
     update: Array
 
@@ -49,28 +49,30 @@ class Draws(NamedTuple):
 class Program:
     """The compiled functions of a group of lanes that share all shapes."""
 
-    def __init__(self, config: Config, env: Env, evaluation_env: Env, lanes: int, padded: int):
-        """`evaluation_env` has `evaluate_episodes` × `lanes` lanes of its own."""
-        self.config, self.env, self.evaluation_env = config, env, evaluation_env
+    def __init__(
+        self, config: Config, env: Env, evaluation_env: Env, lanes: int, padded: int | None
+    ):
+        """`evaluation_env` has `evaluate_episodes` × `lanes` lanes of its own; `padded` is the
+        width that models are padded to, their own by default."""
+        self.config = config = config.resolved(continuous=env.spec.num_actions is None)
+        self.env, self.evaluation_env = env, evaluation_env
         self.agent = agent.build(config, env.spec, padded)
         self.devices = devices.count(lanes, env.on_host)
         self.padding = -lanes % self.devices
         self.lanes = lanes
-        self.one_by_one = jax.default_backend() == "cpu" and not env.on_host
+        self.one_by_one = jax.default_backend() == "cpu"
         self._chunks: dict[tuple[int, bool], Any] = {}
 
         def evaluate_alone(lane):
             return _squeeze(self._evaluate_lanes(_expand(lane)))
 
-        self._evaluate = jax.jit(
-            devices.over_lanes(
-                self._evaluate_lanes, evaluate_alone if self.one_by_one else None, self.devices
-            )
-        )
+        alone = evaluate_alone if self.one_by_one and not env.on_host else None
+        self._evaluate = jax.jit(devices.over_lanes(self._evaluate_lanes, alone, self.devices))
 
     def fresh(self, lanes: list[Config]) -> LaneState:
         """Lanes before their first step, each initialised by itself, so that its numbers are the
         same whatever runs beside it."""
+        lanes = [config.resolved(self.config.learner == "sac") for config in lanes]
         keys = [jax.random.key(config.seed_list[0]) for config in lanes]
         init_keys = [jax.random.fold_in(key, 0) for key in keys]
         reset = jax.random.wrap_key_data(
@@ -89,7 +91,8 @@ class Program:
             for width in {config.model_hidden for config in lanes}
         }
         agents = [
-            inits[config.model_hidden](key) for config, key in zip(lanes, init_keys, strict=True)
+            inits[config.model_hidden](key, agent.hyper(config))
+            for config, key in zip(lanes, init_keys, strict=True)
         ]
         stack = functools.partial(jax.tree.map, lambda *x: jnp.stack(x))
         count = len(lanes)
@@ -118,7 +121,8 @@ class Program:
             chunk = functools.partial(self._chunk, steps=steps, learn=learn)
             together = functools.partial(chunk, each=jax.vmap, env_step=self.env.step)
             alone = functools.partial(chunk, each=lambda f: f, env_step=self._step_alone)
-            mapped = devices.over_lanes(together, alone if self.one_by_one else None, self.devices)
+            turns = self.one_by_one and not self.env.on_host
+            mapped = devices.over_lanes(together, alone if turns else None, self.devices)
             self._chunks[steps, learn] = jax.jit(mapped, donate_argnums=0)
         return self._chunks[steps, learn](state)
 
@@ -148,6 +152,8 @@ class Program:
     ) -> tuple[LaneState, Metrics]:
         """`each` makes a function of one lane one of the lanes in `state`: `jax.vmap`, or nothing
         where `state` is one lane without the axis; `env_step` steps the environment of those."""
+        # lanes of a host environment step together, and on a CPU are updated one after another
+        update = devices.in_turn if self.one_by_one and self.env.on_host else each
         explore = state.hyper
         if not learn:
             explore = explore._replace(epsilon=jnp.full_like(explore.epsilon, 2))
@@ -163,9 +169,8 @@ class Program:
             buffer = each(replay.add)(buffer, transition)
             info: Metrics = {"reward": after.reward}
             if learn:
-                agents, updated = each(self._update)(
-                    agents, buffer, draws.minibatches, draws.update, state.hyper
-                )
+                batches = each(self._minibatches)(buffer, draws.minibatches)
+                agents, updated = update(self._update)(agents, batches, draws.update, state.hyper)
                 info |= updated
             return (env_state, after.observation, buffer, agents), info
 
@@ -188,8 +193,10 @@ class Program:
             means | {"finite": each(_finite)(agents)},
         )
 
-    def _update(self, agents, buffer, bits, key, hyper):
-        batches = [replay.sample(buffer, b, self.env.spec) for b in bits]
+    def _minibatches(self, buffer, bits):
+        return [replay.sample(buffer, b, self.env.spec) for b in bits]
+
+    def _update(self, agents, batches, key, hyper):
         return self.agent.update(agents, batches, jax.random.wrap_key_data(key), hyper)
 
 

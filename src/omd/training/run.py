@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from omd.config import Config
-from omd.training import devices, files, folder, session
+from omd.training import files, folder, session
 from omd.training.loop import LaneState, Program
 from omd.training.provenance import provenance
 from omd.training.session import Report
@@ -57,7 +57,8 @@ class Run:
         return dict(folder.read_divergences(self.path).values())
 
     def act(self, observation: Any, *, seed: int | None = None) -> np.ndarray:
-        """The trained policy's most probable actions, int32, NumPy in and out.
+        """The trained policy's most probable actions, NumPy in and out: int32, or floats in the
+        environment's range with a last axis for an action's components.
 
         `observation` is [obs] or [batch, obs]; `seed` picks a lane, the first by default. Raises
         `InputError` for an observation of another size or an unknown seed.
@@ -73,11 +74,11 @@ class Run:
             raise InputError(f"seed {seed} is none of this run's: {', '.join(map(str, seeds))}")
         lane = 0 if seed is None else seeds.index(seed)
         with folder.precision(self.config):
-            w = jax.tree.map(lambda x: x[lane], self._state.agent.learner.w)
+            learner = jax.tree.map(lambda x: x[lane], self._state.agent.learner)
             actions = self._greedy(
-                w, jnp.asarray(np.atleast_2d(observation), self.config.precision)
+                learner, jnp.asarray(np.atleast_2d(observation), self.config.precision)
             )
-        return np.asarray(actions).reshape(observation.shape[:-1])
+        return np.asarray(actions).reshape(*observation.shape[:-1], *actions.shape[1:])
 
     def evaluate(self, episodes: int, *, seed: int = 0) -> pd.DataFrame:
         """Mean return and length of fresh episodes of every lane: seed, episode_return, ….
@@ -107,8 +108,7 @@ class Run:
 
     @functools.cached_property
     def _greedy(self):
-        learner = self._program.agent.learner
-        return jax.jit(lambda w, x: jnp.argmax(sum(learner.q(w, x)), axis=0).astype(jnp.int32))
+        return jax.jit(self._program.agent.learner.greedy)
 
 
 def load(path: str | os.PathLike) -> Run:
@@ -130,9 +130,9 @@ def start(
 ) -> Run:
     """Train a new run in `out`/`name`. Raises `InputError` before anything is written."""
     check_tracker(track)
-    devices.prepare(len(config.seed_list))
     with folder.precision(config):
         program = folder.program_of(config)
+        config = program.config
         path = folder.new_folder(pathlib.Path(out), name, config)
         files.write_json(path / "config.json", config.to_dict())
         files.write_json(path / "provenance.json", {"sessions": [provenance()]})
@@ -156,6 +156,8 @@ def resume(
 ) -> Run:
     """Go on with a run where its last checkpoint left it; `config`, if given, must be its own."""
     run = load(path)
+    if config is not None:
+        config = config.resolved(continuous=run.config.learner == "sac")
     if config is not None and config.to_dict() != run.config.to_dict():
         mine, theirs = config.to_dict(), run.config.to_dict()
         other = [
@@ -168,7 +170,6 @@ def resume(
         return run
     check_tracker(track)
     config = run.config
-    devices.prepare(len(config.seed_list))
     with folder.precision(config):
         program = folder.program_of(config)
         if (run.path / folder.CHECKPOINT).exists():

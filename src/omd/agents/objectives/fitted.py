@@ -6,12 +6,11 @@ from __future__ import annotations
 import abc
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array
 
+from omd.agents.learner import Hyper
 from omd.agents.model import Prediction
 from omd.agents.objectives.objective import AgentState, Objective, diagnostics
-from omd.agents.soft_q import Hyper
 from omd.types import Metrics, PyTree, Transition
 
 
@@ -45,21 +44,20 @@ class Fitted(Objective):
             state = state._replace(theta=theta, moments=moments)
         fitted = batch
 
-        def inner_step(learner, batch, key):
+        def inner_step(learner, batch, key, inner_key):
             made = self.predict(state.theta, batch, key)
-            y = self.learner.targets(learner.target, made.reward, made.sample, batch, hyper)
-            return self.learner.step(learner, y, batch, hyper)
-
-        learner = self.begin_inner_loop(state.learner)
-        first, *rest = batches[self.model_steps :]
-        learner, info = inner_step(learner, first, keys[self.model_steps])
-        if rest:
-            stacked = jax.tree.map(lambda *x: jnp.stack(x), *rest)
-            rest_keys = jnp.stack([*keys[self.model_steps + 1 :]])
-            learner, infos = jax.lax.scan(
-                lambda carry, x: inner_step(carry, *x), learner, (stacked, rest_keys)
+            y = self.learner.targets(
+                learner.target, made.reward, made.sample, batch, hyper, inner_key
             )
-            info = jax.tree.map(lambda x: x[-1], infos)
+            return self.learner.step(learner, y, batch, hyper, inner_key)
+
+        learner, info = self.inner_loop(
+            inner_step,
+            state.learner,
+            batches[self.model_steps :],
+            keys[self.model_steps :],
+            self.inner_keys(key),
+        )
         return state._replace(learner=learner), diagnostics(
             loss, gradient, prediction, fitted, info
         )

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
+from omd.agents.learner import Hyper, Learner, LearnerState
 from omd.agents.model import Model, Prediction, squared_error
-from omd.agents.soft_q import Hyper, LearnerState, SoftQ
 from omd.implicit import AbstractMethod
 from omd.types import Metrics, PyTree, Transition
 
@@ -32,7 +33,7 @@ class Objective(abc.ABC):
     """One update of θ together with K inner steps of the learner."""
 
     model: Model
-    learner: SoftQ
+    learner: Learner
     inner_steps: int
     model_steps: int
     reset_moments: bool
@@ -53,6 +54,11 @@ class Objective(abc.ABC):
         self, state: AgentState, batches: list[Transition], key: Array, hyper: Hyper
     ) -> tuple[AgentState, Metrics]:
         """One outer step on θ and K inner steps on w."""
+
+    def init_model(self, key: Array, hyper: Hyper) -> tuple[PyTree, optax.OptState]:
+        """θ and Adam's moments for it."""
+        theta = self.model.init(key)
+        return theta, self.optimizer(hyper).init(theta)
 
     def init_constants(self, key: Array) -> PyTree:
         return ()
@@ -75,10 +81,27 @@ class Objective(abc.ABC):
         updates, moments = self.optimizer(hyper).update(gradient, state.moments)
         return optax.apply_updates(state.theta, updates), moments
 
-    def begin_inner_loop(self, state: LearnerState) -> LearnerState:
+    def inner_keys(self, key: Array) -> Array:
+        """One key for each inner step, from the update's."""
+        return jax.random.split(jax.random.fold_in(key, 2), self.inner_steps)
+
+    def begin_inner_loop(self, state: LearnerState) -> Any:
         if self.reset_moments:
             return state._replace(moments=self.learner.optimizer(0.0).init(state.w))
         return state
+
+    def inner_loop(
+        self, step: Callable[..., tuple[Any, Metrics]], state: LearnerState, batches, *others
+    ) -> tuple[Any, Metrics]:
+        """`step(state, batch, ...)` over the inner loop's minibatches, and the last one's info."""
+        state = self.begin_inner_loop(state)
+        state, info = step(state, batches[0], *(x[0] for x in others))
+        if len(batches) > 1:
+            stacked = jax.tree.map(lambda *x: jnp.stack(x), *batches[1:])
+            rest = [jnp.stack([*x[1:]]) for x in others]
+            state, infos = jax.lax.scan(lambda s, x: step(s, *x), state, (stacked, *rest))
+            info = jax.tree.map(lambda x: x[-1], infos)
+        return state, info
 
 
 def diagnostics(

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from omd.agents.learner import Hyper, mean_squared
 from omd.agents.objectives.objective import AgentState, Objective, diagnostics
-from omd.agents.soft_q import Hyper, mean_squared
 from omd.types import Metrics, PyTree, Transition
 
 
@@ -29,7 +29,7 @@ class Omd(Objective):
         inner, outer = batches[0], batches[-1]
         learner = state.learner
         if self.cold_start:
-            learner = self.learner.init(jax.random.fold_in(key, 1))
+            learner = self.learner.restart(learner, jax.random.fold_in(key, 1), hyper)
         learner = self.begin_inner_loop(learner)
 
         def made(theta):
@@ -38,24 +38,25 @@ class Omd(Objective):
 
         model_made, pull_to_theta, prediction = jax.vjp(made, state.theta, has_aux=True)
 
-        def targets(target, made):
+        def targets(target, made, key):
             reward, next_observation = made
-            return self.learner.targets(target, reward, next_observation, inner, hyper)
+            return self.learner.targets(target, reward, next_observation, inner, hyper, key)
 
-        def inner_step(learner, _):
-            y = targets(learner.target, model_made)
-            return self.learner.step(learner, y, inner, hyper)
+        def inner_step(learner, key):
+            y = targets(learner.target, model_made, key)
+            return self.learner.step(learner, y, inner, hyper, key)
 
-        if self.inner_steps > 1:
-            learner, _ = jax.lax.scan(inner_step, learner, length=self.inner_steps - 1)
+        *earlier, last = self.inner_keys(key)
+        if earlier:
+            learner, _ = jax.lax.scan(inner_step, learner, jnp.stack(earlier))
         target = learner.target
-        y, pull_to_made = jax.vjp(lambda made: targets(target, made), model_made)
-        learner, info = self.learner.step(learner, y, inner, hyper)
+        y, pull_to_made = jax.vjp(lambda made: targets(target, made, last), model_made)
+        learner, info = self.learner.step(learner, y, inner, hyper, last)
         if self.constraint_target == "moved":
             target = learner.target
-            y, pull_to_made = jax.vjp(lambda made: targets(target, made), model_made)
+            y, pull_to_made = jax.vjp(lambda made: targets(target, made, last), model_made)
 
-        loss, g = self.outer_gradient(learner.w, target, outer, hyper)
+        loss, g = self.outer_gradient(learner.w, target, outer, hyper, last)
         u, report = self.method.solve(self.hessian_product(learner.w, y, inner), g)
         weights = self.target_weights(learner.w, u, inner)
         (gradient,) = pull_to_theta(*pull_to_made(weights))
@@ -71,10 +72,11 @@ class Omd(Objective):
         )
 
     def outer_gradient(
-        self, w: PyTree, target: PyTree, batch: Transition, hyper: Hyper
+        self, w: PyTree, target: PyTree, batch: Transition, hyper: Hyper, key: Array
     ) -> tuple[Array, PyTree]:
-        """L^true(w), eq. (11), and g = ∂L^true/∂w."""
-        y = self.learner.targets(target, batch.reward, batch.next_observation, batch, hyper)
+        """L^true(w), eq. (11), and g = ∂L^true/∂w. `key` is that of the last inner step: model-made
+        and true targets differ by the model alone, not by the draw of a'."""
+        y = self.learner.targets(target, batch.reward, batch.next_observation, batch, hyper, key)
         return jax.value_and_grad(lambda w: mean_squared(self.learner.predictions(w, batch), y))(w)
 
     def hessian_product(self, w: PyTree, y: Float[Array, " batch"], batch: Transition):

@@ -63,7 +63,9 @@ def representative(lanes: Sequence[Config], padded: int) -> Config:
     """One configuration for all lanes of a shape: what they share, models of `padded` units, and
     defaults for what lanes may vary."""
     varied: dict[str, Any] = {
-        field.name: field.default for field in dataclasses.fields(Config) if field.metadata["lane"]
+        field.name: field.metadata["by_learner"].get(lanes[0].learner, field.default)
+        for field in dataclasses.fields(Config)
+        if field.metadata["lane"]
     }
     return dataclasses.replace(lanes[0], seeds=(0,), **{**varied, "model_hidden": padded})
 

@@ -25,6 +25,7 @@ from typing import Any
 
 from omd.config import Config, closest
 from omd.errors import InputError
+from omd.training.sweep.actions import continuous
 
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 TABLES = ("about", "base", "grid")
@@ -105,6 +106,8 @@ def _build(name: str, values: Mapping[str, Any], options: dict[str, list[Any]]) 
         for settings in _points(number, base, grid, options):
             try:
                 config = Config(**settings)
+                known = {"soft-q": False, "sac": True}.get(config.learner)
+                config = config.resolved(continuous(config.env) if known is None else known)
             except InputError as error:
                 varied = ", ".join(f"{k} {settings[k]!r}" for k in {**grid, **options})
                 raise InputError(f"grid {number}, at {varied or 'defaults'}: {error}") from error
@@ -145,4 +148,4 @@ def to_json(lanes: Sequence[Config]) -> dict[str, Any]:
 
 def from_json(values: Mapping[str, Any]) -> tuple[Config, ...]:
     """The counterpart of `to_json`."""
-    return tuple(Config.from_dict({**values["base"], **row}) for row in values["lanes"])
+    return tuple(Config.of_stored({**values["base"], **row}) for row in values["lanes"])

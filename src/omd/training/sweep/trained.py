@@ -45,7 +45,7 @@ class Trained:
             self.agent = agents.build(self.config, self.env.spec, group.padded)
             like = jax.tree.map(
                 lambda x: jax.ShapeDtypeStruct((len(group.lanes), *x.shape), x.dtype),
-                jax.eval_shape(self.agent.init, jax.random.key(0)),
+                jax.eval_shape(self.agent.init, jax.random.key(0), agents.hyper(self.config)),
             )
             arrays = files.read_checkpoint(sweep.folder(group) / AGENTS)
             place = group.lanes.index(lane)
@@ -87,9 +87,7 @@ class Trained:
 
     @functools.cached_property
     def _act(self):
-        learner = self.agent.learner
-        w = self.state.learner.w
-        return jax.jit(lambda x: jnp.argmax(sum(learner.q(w, x)), axis=0).astype(jnp.int32))
+        return jax.jit(lambda x: self.agent.learner.greedy(self.state.learner, x))
 
     @functools.cached_property
     def _step(self):

@@ -1,0 +1,122 @@
+"""Environment steps a second on HalfCheetah, one update each, beside SBX's SAC, and beside what
+plain matrix products reach.
+
+    pip install -e '.[mujoco,bench]'
+    taskset -c 0,1 python benchmarks/halfcheetah.py          # two cores
+    taskset -c 0,1 python benchmarks/halfcheetah.py --sbx PYTHON   # SBX in another environment
+
+One lane, batch 256, critics and actor (256, 256), model (64, 64). Compile time is apart everywhere:
+each program runs once before it is timed. Ours: replay, action and simulator included, evaluations
+not; the time outside the update is a step's less that of the same update alone. SBX: `learn` of its
+own loop, same networks and batch, one update a step, no model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+
+CHUNK, REPEATS = 200, 5
+
+SBX = """
+import time, gymnasium, numpy
+from sbx import SAC
+env = gymnasium.make("HalfCheetah-v5")
+agent = SAC("MlpPolicy", env, learning_starts=300, batch_size=256, train_freq=1, gradient_steps=1,
+            buffer_size=100_000, policy_kwargs=dict(net_arch=[256, 256]))
+agent.learn(700)
+rates = []
+for _ in range(5):
+    begin = time.perf_counter()
+    agent.learn(200, reset_num_timesteps=False)
+    rates.append(200 / (time.perf_counter() - begin))
+print(numpy.median(rates))
+"""
+
+
+def rates(objective: str) -> tuple[float, float, float]:
+    """Steps a second (median over chunks), updates a second alone, and FLOPs of an update. Runs in
+    a process of its own."""
+    import jax
+
+    from omd.config import Config
+    from omd.training import folder
+
+    config = Config(env="HalfCheetah-v5", objective=objective, steps=100_000, evaluate_episodes=1)
+    program = folder.program_of(config)
+    state = program.place(program.fresh([program.config]))
+    state, _ = program.advance(state, 300, learn=False)
+    steps = []
+    for _ in range(REPEATS + 1):
+        begin = time.perf_counter()
+        state, _ = jax.block_until_ready(program.advance(state, CHUNK, learn=True))
+        steps.append(CHUNK / (time.perf_counter() - begin))
+
+    agents, buffer, hyper = jax.tree.map(lambda x: x[0], (state.agent, state.replay, state.hyper))
+    shape = (program.agent.objective.minibatches, program.config.batch_size)
+    batches = program._minibatches(buffer, jax.random.bits(jax.random.key(0), shape, "uint32"))
+
+    def update(agents, key):
+        return program.agent.update(agents, batches, key, hyper)
+
+    keys = jax.random.split(jax.random.key(1), CHUNK)
+    run = jax.jit(lambda agents: jax.lax.scan(update, agents, keys)[0])
+    agents = jax.block_until_ready(run(agents))
+    updates = []
+    for _ in range(REPEATS):
+        begin = time.perf_counter()
+        agents = jax.block_until_ready(run(agents))
+        updates.append(CHUNK / (time.perf_counter() - begin))
+    flops = jax.jit(update).lower(agents, keys[0]).compile().cost_analysis()["flops"]
+    return statistics.median(steps[1:]), statistics.median(updates), flops
+
+
+def _rates(objective: str) -> tuple[float, float, float]:
+    code = "import sys; sys.path.insert(0, 'benchmarks'); import halfcheetah;"
+    line = _run([sys.executable, "-c", code + f"print(*halfcheetah.rates({objective!r}))"])
+    steps, updates, flops = (float(x) for x in line.split())
+    print(
+        f"{objective:5s} {steps:6.1f} steps/s (median of {REPEATS}); {updates:6.1f} updates/s "
+        f"alone, {flops / 1e6:.0f} MFLOP each; {1 - steps / updates:.1%} of the time outside them",
+        flush=True,
+    )
+    return steps, updates, flops
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return done.stdout.splitlines()[-1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sbx", default=sys.executable, help="Python that has sbx-rl")
+    arguments = parser.parse_args()
+
+    from omd.training.provenance import provenance
+
+    machine = provenance()
+    print(f"{machine['processor']}, JAX {machine['versions']['jax']}, {machine['device']}")
+    code = (
+        "import os, sys; os.environ['NPROC'] = str(len(os.sched_getaffinity(0)));"
+        "sys.path.insert(0, 'benchmarks'); import roofline;"
+        "print(roofline.reachable({(512, 256, 256): 1})[1], os.environ['NPROC'])"
+    )
+    reachable, cores = _run([sys.executable, "-c", code]).split()
+    print(f"reachable: {float(reachable):.1f} GFLOP/s for 512×256×256 on {cores} cores")
+    plain, _, _ = _rates("none")
+    _rates("mle")
+    omd, updates, flops = _rates("omd")
+    achieved = updates * flops / 1e9
+    print(f"achieved by an OMD update: {achieved:.1f} GFLOP/s, {achieved / float(reachable):.2f}")
+    sbx = float(_run([arguments.sbx, "-c", SBX]))
+    print(f"SBX SAC: {sbx:.1f} steps/s; our SAC {plain / sbx:.2f} ×, OMD {omd / sbx:.2f} ×")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""The inner loop's interface: what objectives and the training loop ask of a learner."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, UInt32
+
+from omd.types import EnvSpec, Metrics, PyTree, Transition
+
+
+class Hyper(NamedTuple):
+    """Settings that may differ between the lanes of one program: scalars, or arrays with a lane
+    axis."""
+
+    learning_rate: Array
+    inner_learning_rate: Array
+    tau: Array
+    temperature: Array
+    epsilon: Array
+    discount: Array
+
+
+class LearnerState(Protocol):
+    """What every learner's state offers; each learner has a named tuple of its own."""
+
+    @property
+    def w(self) -> PyTree:
+        """Parameters of the Q-networks: the constraint h = ∂L/∂w, eq. (12), is on these."""
+
+    @property
+    def target(self) -> PyTree:
+        """All that targets are computed from: w̄, and with SAC the actor and its temperature."""
+
+    @property
+    def moments(self) -> optax.OptState:
+        """Adam's, for w."""
+
+    def _replace(self, **changes: Any) -> Any: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Learner(abc.ABC):
+    """Static side of a learner; its networks are the pytrees in its state."""
+
+    spec: EnvSpec
+    hidden: int
+    critics: int
+    dtype: Any
+
+    @property
+    @abc.abstractmethod
+    def action_bits(self) -> int:
+        """Random 32-bit numbers that one action takes."""
+
+    @abc.abstractmethod
+    def noise(self, bits: UInt32[Array, " action_bits"]) -> PyTree:
+        """The random numbers of one action, from uniform 32-bit ones."""
+
+    def evaluation_noise(self, bits: UInt32[Array, " action_bits"]) -> PyTree:
+        """Those of an action in an evaluation."""
+        return self.noise(bits)
+
+    @abc.abstractmethod
+    def init(self, key: Array, hyper: Hyper) -> Any:
+        """The state before the first step."""
+
+    @abc.abstractmethod
+    def restart(self, state: Any, key: Array, hyper: Hyper) -> Any:
+        """Fresh Q-networks, for an inner loop that starts cold; all else is kept."""
+
+    def optimizer(self, rate) -> optax.GradientTransformation:
+        """Adam over one flat vector: a few passes instead of a few for each of the weights."""
+        return optax.flatten(optax.adam(rate))
+
+    @abc.abstractmethod
+    def act(
+        self, state: Any, observation: Float[Array, " obs"], noise: PyTree, hyper: Hyper
+    ) -> Array:
+        """An action in the environment's range, a uniform one with probability ε."""
+
+    @abc.abstractmethod
+    def greedy(self, state: Any, observation: Float[Array, "batch obs"]) -> Array:
+        """The policy's most probable actions (of the mean, for SAC), without exploration."""
+
+    @abc.abstractmethod
+    def targets(
+        self,
+        target: PyTree,
+        reward: Float[Array, " batch"],
+        next_observation: Float[Array, "batch obs"],
+        batch: Transition,
+        hyper: Hyper,
+        key: Array,
+    ) -> Float[Array, " batch"]:
+        """B Q_w̄ (s, a): reward + γ V(s'), without the second term where s' is terminal. `key`
+        draws a' where the learner samples it."""
+
+    @abc.abstractmethod
+    def predictions(self, w: PyTree, batch: Transition) -> Float[Array, "critics batch"]:
+        """Q_w(s, a) at the minibatch's states and actions."""
+
+    def bellman_error(
+        self, w: PyTree, target: PyTree, batch: Transition, hyper: Hyper, key: Array
+    ) -> Float[Array, ""]:
+        """Eq. (10) on model-made transitions, eq. (11) on true ones: mean over critics and
+        minibatch of the squared difference."""
+        y = self.targets(target, batch.reward, batch.next_observation, batch, hyper, key)
+        return mean_squared(self.predictions(w, batch), y)
+
+    @abc.abstractmethod
+    def step(
+        self, state: Any, y: Float[Array, " batch"], batch: Transition, hyper: Hyper, key: Array
+    ) -> tuple[Any, Metrics]:
+        """One Adam step of w on the targets y, and whatever the learner moves with it."""
+
+    def critic_step(
+        self,
+        w: PyTree,
+        moments: optax.OptState,
+        y: Float[Array, " batch"],
+        batch: Transition,
+        hyper: Hyper,
+    ) -> tuple[PyTree, optax.OptState, Metrics]:
+        """w and its moments after one Adam step on eq. (10)."""
+        q, pull_back = jax.vjp(lambda w: self.predictions(w, batch), w)
+        (gradient,) = pull_back(2 * (q - y) / q.size)
+        updates, moments = self.optimizer(hyper.inner_learning_rate).update(gradient, moments)
+        info = {
+            "inner_loss": mean_squared(q, y),
+            "inner_gradient_norm": optax.tree.norm(gradient),
+            "q_mean": jnp.mean(q),
+        }
+        return optax.apply_updates(w, updates), moments, info
+
+
+def moving_average(target: PyTree, w: PyTree, tau) -> PyTree:
+    """w̄ after one step towards w."""
+    return jax.tree.map(lambda new, old: tau * new + (1 - tau) * old, w, target)
+
+
+def mean_squared(q: Float[Array, "critics batch"], y: Float[Array, " batch"]) -> Float[Array, ""]:
+    return jnp.mean(jnp.square(q - y))
