@@ -53,6 +53,9 @@ class EnvSpec:
     action_low: tuple[float, ...] = ()
     action_high: tuple[float, ...] = ()
     max_episode_steps: int | None = None
+    distractors: int = 0
+    """Numbers at the end of an observation that are noise, the same in both observations of a
+    step."""
 
 
 class BatchedEnv(Protocol):

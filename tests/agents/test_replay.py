@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -39,3 +40,36 @@ def test_continuous_actions_keep_their_numbers():
     buffer = replay.add(replay.empty(spec, 2, jnp.float64), transition(1, jnp.array([0.25, -0.75])))
     out = replay.sample(buffer, jnp.zeros(1, jnp.uint32), spec)
     np.testing.assert_array_equal(out.action, [[0.25, -0.75]])
+
+
+def test_distractors_are_stored_once_and_come_back_as_they_went_in():
+    noise, steps, capacity = 5, 11, 4
+    spec = EnvSpec("probe", 2 + noise, 3, distractors=noise)
+    draws = np.random.default_rng(0).normal(size=(steps + 1, noise))
+    buffer = replay.empty(spec, capacity, jnp.float64)
+    assert buffer.rows.size + buffer.distractors.size == (capacity + 1) * (2 * 2 + 3 + noise)
+    for i in range(steps):
+        plain = transition(i, jnp.int32(i % 3))
+        buffer = replay.add(
+            buffer,
+            plain._replace(
+                observation=jnp.concatenate([plain.observation, draws[i]]),
+                next_observation=jnp.concatenate([plain.next_observation, draws[i + 1]]),
+            ),
+        )
+        out = replay.sample(buffer, jnp.arange(capacity, dtype=jnp.uint32), spec)
+        newest = range(max(0, i + 1 - capacity), i + 1)
+        held = np.asarray(out.reward / 10).astype(int)
+        assert set(held) == set(newest)
+        np.testing.assert_array_equal(out.observation[:, 0], held)
+        np.testing.assert_array_equal(out.observation[:, 2:], draws[held])
+        np.testing.assert_array_equal(out.next_observation[:, 0], held + 1)
+        np.testing.assert_array_equal(out.next_observation[:, 2:], draws[held + 1])
+        np.testing.assert_array_equal(out.action, held % 3)
+
+
+def test_a_lane_with_512_distractors_takes_less_than_half_a_gigabyte():
+    spec = EnvSpec("CartPole-v1", 4 + 512, 2, distractors=512)
+    buffer = jax.eval_shape(lambda: replay.empty(spec, 200_000, jnp.float32))
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(buffer))
+    assert 200_000 * 4 * 516 < size < 0.5e9

@@ -1,5 +1,5 @@
 """A ring buffer of transitions as a pytree: one row of numbers a transition, so that a minibatch is
-a single gather."""
+a single gather; and distractors stored once, for they fill most of the memory."""
 
 from __future__ import annotations
 
@@ -12,25 +12,44 @@ from omd.types import EnvSpec, Transition
 
 
 class Replay(NamedTuple):
-    rows: Float[Array, "capacity row"]
+    rows: Float[Array, "slots row"]
+    distractors: Float[Array, "slots noise"]
+    """Those of a transition's first state; those of its second are in the next slot, because both
+    observations of a step have the same (`EnvSpec.distractors`)."""
     added: Int[Array, ""]
     """Transitions ever added; the buffer holds the last min(added, capacity) of them."""
 
 
 def row_size(spec: EnvSpec) -> int:
-    return 2 * spec.observation_size + (spec.action_size or 1) + 2
+    return 2 * (spec.observation_size - spec.distractors) + (spec.action_size or 1) + 2
+
+
+def slots(spec: EnvSpec, capacity: int) -> int:
+    """Slots for so many transitions: with distractors one more, for those of the last successor."""
+    return capacity + (spec.distractors > 0)
 
 
 def empty(spec: EnvSpec, capacity: int, dtype) -> Replay:
-    return Replay(jnp.zeros((capacity, row_size(spec)), dtype), jnp.zeros((), jnp.int32))
+    count = slots(spec, capacity)
+    rows = jnp.zeros((count, row_size(spec)), dtype)
+    return Replay(rows, jnp.zeros((count, spec.distractors), dtype), jnp.zeros((), jnp.int32))
 
 
 def add(replay: Replay, transition: Transition) -> Replay:
     """Write one transition over the oldest."""
-    dtype = replay.rows.dtype
-    row = jnp.concatenate([jnp.ravel(x).astype(dtype) for x in transition])
-    capacity = replay.rows.shape[0]
-    return Replay(replay.rows.at[replay.added % capacity].set(row), replay.added + 1)
+    dtype, (count, noise) = replay.rows.dtype, replay.distractors.shape
+    own = transition.observation.shape[0] - noise
+    after = transition.next_observation
+    row = transition._replace(
+        observation=transition.observation[:own], next_observation=after[:own]
+    )
+    numbers = jnp.concatenate([jnp.ravel(x).astype(dtype) for x in row])
+    slot = replay.added % count
+    distractors = replay.distractors
+    if noise:
+        distractors = distractors.at[slot].set(transition.observation[own:].astype(dtype))
+        distractors = distractors.at[(slot + 1) % count].set(after[own:].astype(dtype))
+    return Replay(replay.rows.at[slot].set(numbers), distractors, replay.added + 1)
 
 
 def sample(replay: Replay, bits: UInt32[Array, batch], spec: EnvSpec) -> Transition:
@@ -39,13 +58,24 @@ def sample(replay: Replay, bits: UInt32[Array, batch], spec: EnvSpec) -> Transit
     `bits` are uniform 32-bit numbers. Taking them modulo the number of transitions held favours
     no transition by more than a factor 1 + 2⁻³² · held.
     """
-    held = jnp.minimum(replay.added, replay.rows.shape[0]).astype(jnp.uint32)
+    count, noise = replay.distractors.shape
+    capacity = count - (noise > 0)
+    held = jnp.minimum(replay.added, capacity).astype(jnp.uint32)
     index = (bits % held).astype(jnp.int32)
+    if noise:  # the slot after the newest transition holds half of one
+        index = (index + jnp.maximum(replay.added - capacity, 0)) % count
     rows = replay.rows.at[index].get(mode="promise_in_bounds")
-    observations, action_size = spec.observation_size, spec.action_size or 1
-    ends = [observations, observations + action_size, observations + action_size + 1]
-    ends.append(ends[-1] + observations)
+    own, action_size = spec.observation_size - noise, spec.action_size or 1
+    ends = [own, own + action_size, own + action_size + 1]
+    ends.append(ends[-1] + own)
     observation, action, reward, next_observation, terminated = jnp.split(rows, ends, axis=1)
+    if noise:
+        before, after = (
+            replay.distractors.at[at].get(mode="promise_in_bounds")
+            for at in (index, (index + 1) % count)
+        )
+        observation = jnp.concatenate([observation, before], axis=1)
+        next_observation = jnp.concatenate([next_observation, after], axis=1)
     if spec.num_actions is not None:
         action = action[:, 0].astype(jnp.int32)
     return Transition(

@@ -19,14 +19,18 @@ def noise(keys: Array, draw: Draw, size: int, dtype: DTypeLike) -> Float[Array, 
     """Standard normal distractors of each lane, from the key of its step or reset.
 
     A function of the key alone, so that whoever keeps the key need not keep the numbers. For a
-    step with key k, `Draw.NOISE` gives those of `next_observation`; `observation` has the same
-    ones, or where the episode ended those of `Draw.EPISODE_NOISE`, as after `reset` with k.
+    step with key k, `Draw.NOISE` gives those of both its observations; for `reset` with k,
+    `Draw.EPISODE_NOISE`.
     """
     return jax.vmap(lambda key: jax.random.normal(derive(key, draw), (size,), dtype))(keys)
 
 
 class DistractedEnv:
-    """An environment with `size` distractors after its own observation, fresh at every step."""
+    """An environment with `size` distractors after its own observation, fresh at every step.
+
+    Both observations of a step have the same ones, also where one ends an episode and the other
+    begins the next: no transition holds both, and a replay buffer can store each draw once.
+    """
 
     def __init__(self, env: Env, size: int) -> None:
         self._env = env
@@ -34,7 +38,9 @@ class DistractedEnv:
         self.lanes = env.lanes
         self.dtype = env.dtype
         self.on_host = env.on_host
-        self.spec = dataclasses.replace(env.spec, observation_size=env.spec.observation_size + size)
+        self.spec = dataclasses.replace(
+            env.spec, observation_size=env.spec.observation_size + size, distractors=size
+        )
 
     def reset(self, keys: Array) -> tuple[PyTree, Float[Array, "L obs"]]:
         """Begin an episode in each lane; one typed key a lane."""
@@ -42,19 +48,12 @@ class DistractedEnv:
         return state, self._append(observation, self._noise(keys, Draw.EPISODE_NOISE))
 
     def step(self, state: PyTree, action: Array, keys: Array) -> tuple[PyTree, Step]:
-        """Advance all lanes; both observations carry the same noise unless the episode ended."""
+        """Advance all lanes."""
         state, step = self._env.step(state, action, keys)
-        after = self._noise(keys, Draw.NOISE)
-        ended = (step.terminated | step.truncated)[:, None]
-        # hundreds of normal numbers cost more than the rest of a step: drawn only if needed
-        onward = jax.lax.cond(
-            jnp.any(ended),
-            lambda: jnp.where(ended, self._noise(keys, Draw.EPISODE_NOISE), after),
-            lambda: after,
-        )
+        drawn = self._noise(keys, Draw.NOISE)
         return state, step._replace(
-            observation=self._append(step.observation, onward),
-            next_observation=self._append(step.next_observation, after),
+            observation=self._append(step.observation, drawn),
+            next_observation=self._append(step.next_observation, drawn),
         )
 
     def snapshot(self) -> dict[str, np.ndarray]:

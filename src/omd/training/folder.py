@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from omd import envs
+from omd.agents import replay
 from omd.config import Config
 from omd.training import devices, files
 from omd.training.loop import LaneState, Program
@@ -57,11 +58,13 @@ def save(program: Program, state: LaneState, folder: pathlib.Path, rows: pd.Data
     """Metrics first: a checkpoint never stands before them."""
     files.write_frame(folder / METRICS, rows)
     state = jax.tree.map(lambda x: x[: program.lanes], state)
-    held = min(int(np.asarray(state.step)[0]), program.config.capacity)
-    # sliced on the host: a slice on the device would compile for each length
-    held_rows: Any = np.asarray(state.replay.rows)[:, :held]
-    buffers = state.replay._replace(rows=held_rows)
-    state = state._replace(replay=buffers)
+    used = _used_slots(program, int(np.asarray(state.step)[0]))
+
+    def trimmed(x: Any) -> Any:
+        # sliced on the host: a slice on the device would compile for each length
+        return np.asarray(x)[:, :used] if x.ndim == 3 else x
+
+    state = state._replace(replay=jax.tree.map(trimmed, state.replay))
     files.save_checkpoint(folder / CHECKPOINT, state, program.env.snapshot())
 
 
@@ -71,13 +74,27 @@ def restore(program: Program, lanes: list[Config], folder: pathlib.Path) -> Lane
         raise InputError(f"{folder} has no checkpoint yet: let it train first")
     arrays = files.read_checkpoint(folder / CHECKPOINT)
     like = jax.eval_shape(lambda: program.fresh(lanes))
-    rows, capacity = like.replay.rows, program.config.capacity
-    held = min(int(arrays.get("state/step", [0])[0]), capacity)
-    trimmed = jax.ShapeDtypeStruct((rows.shape[0], held, rows.shape[2]), rows.dtype)
-    state = files.state_of(arrays, like._replace(replay=like.replay._replace(rows=trimmed)))
-    full = np.pad(state.replay.rows, [(0, 0), (0, capacity - held), (0, 0)])
+    used = _used_slots(program, int(arrays.get("state/step", [0])[0]))
+
+    def trimmed(x: Any) -> Any:
+        if x.ndim < 3:
+            return x
+        return jax.ShapeDtypeStruct((x.shape[0], used, x.shape[2]), x.dtype)
+
+    def full(x: Any, like: Any) -> Any:
+        missing = [(0, a - b) for a, b in zip(like.shape, x.shape, strict=True)]
+        return np.pad(x, missing) if x.ndim == 3 else x
+
+    state = files.state_of(arrays, like._replace(replay=jax.tree.map(trimmed, like.replay)))
     program.env.restore(files.extra_of(arrays))
-    return program.place(state._replace(replay=state.replay._replace(rows=full)))
+    return program.place(state._replace(replay=jax.tree.map(full, state.replay, like.replay)))
+
+
+def _used_slots(program: Program, step: int) -> int:
+    """Slots of the replay buffer that hold something after so many steps."""
+    capacity = program.config.capacity
+    slots = replay.slots(program.env.spec, capacity)
+    return min(step + slots - capacity, slots)
 
 
 def note_divergences(
