@@ -14,7 +14,7 @@ import pytest
 import omd
 from omd.training import files, session
 from omd.training.results import final_returns
-from omd.training.sweep import driver, group, plan, spec
+from omd.training.sweep import driver, group, plan, spec, worker
 from omd.training.sweep.store import Sweep
 
 BASE = {"hidden": 8, "batch_size": 16, "random_steps": 50, "steps": 400, "evaluate_every": 50,
@@ -104,6 +104,7 @@ class Killed(Exception):
 def test_a_group_killed_after_a_checkpoint_goes_on_to_the_same_numbers(
     whole, tmp_path, monkeypatch
 ):
+    worker._take_one_device()
     sweep = created(tmp_path / "cut")
     monkeypatch.setattr(session, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(session, "CHECKPOINT_SHARE", np.inf)
@@ -160,6 +161,49 @@ def wait_for(condition, seconds=120):
         assert time.monotonic() < end
         time.sleep(0.05)
     return seen
+
+
+def ray_workers():
+    """Processes of this user that run a group for Ray."""
+    found = []
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if path.read_bytes().startswith(b"ray::sweep-") and path.stat().st_uid == os.getuid():
+                found.append(int(path.parent.name))
+        except OSError:
+            pass
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
+def test_ray_gives_the_numbers_of_the_local_engine_though_a_worker_dies(whole, tmp_path):
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'omd[ray]'")
+    path, killed = tmp_path / "ray", []
+
+    def kill_one():
+        wait_for(lambda: len(list(path.glob("groups/*/provenance.json"))) == 2, 300)
+        killed.append(wait_for(ray_workers)[0])
+        os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    omd.sweep(SOURCE, out=path, engine="ray", workers=2, progress=False)
+    killer.join()
+    assert killed
+    sweep = Sweep(path)
+    assert_same_numbers(whole, sweep)
+    records = [json.loads(p.read_text()) for p in path.glob("groups/*/provenance.json")]
+    assert sorted(len(record["sessions"]) for record in records) == [1, 2]
+
+
+def test_engines_that_cannot_work_are_refused(tmp_path):
+    with pytest.raises(omd.InputError, match=r"unknown engine 'rey'.*ray"):
+        omd.sweep(SOURCE, out=tmp_path, engine="rey")
+    with pytest.raises(omd.InputError, match="address is 'auto', but engine is 'local'"):
+        omd.sweep(SOURCE, out=tmp_path, address="auto")
+    with pytest.raises(omd.InputError, match="workers is 0"):
+        omd.sweep(SOURCE, out=tmp_path, workers=0)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
@@ -239,7 +283,6 @@ def test_a_full_disk_is_a_sentence_and_keeps_what_is_finished(tmp_path, monkeypa
         raise OSError(28, "No space left on device")
 
     from omd.training import folder
-    from omd.training.sweep import worker
 
     monkeypatch.setattr(folder, "save", full)
     answer = worker.run(str(sweep.path), 0)

@@ -41,7 +41,7 @@ def run(
     if own:
         _connect(ray, address, machine)
     try:
-        remote = ray.remote(_task).options(max_retries=ATTEMPTS - 1, max_calls=0)
+        remote = ray.remote(max_retries=ATTEMPTS - 1)(_task)
         waiting: dict[Any, Group] = {}
         for group in sweep.groups:
             if not sweep.done(group):
@@ -94,7 +94,7 @@ def _connect(ray: Any, address: str | None, machine: Machine) -> None:
 def _submit(remote: Any, sweep: Sweep, machine: Machine, group: Group) -> Any:
     resources: dict[str, Any] = {"num_cpus": 1}
     if machine.platform == "cpu":
-        resources["memory"] = 3 * group.bytes * len(group.lanes)
+        resources["memory"] = int(3 * group.bytes * len(group.lanes))
     else:
         resources["num_gpus"] = 1
     return remote.options(**resources, name=f"{sweep.name}-{group.number}").remote(

@@ -35,9 +35,7 @@ def _tell(answers: TextIO, values: dict[str, Any]) -> None:
 
 
 def _plan(wanted: dict[str, Any]) -> dict[str, Any]:
-    from omd.training import devices
-
-    devices.prepare(1)
+    _take_one_device()
     from omd.training.provenance import provenance
     from omd.training.sweep import cost, group, plan, spec
 
@@ -77,11 +75,20 @@ def _listen(wanted: queue.SimpleQueue[int | None]) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def run(path: str, index: int) -> dict[str, Any]:
-    """Run one group and say what came of it: `outcome`, or `error` with a sentence."""
+def _take_one_device() -> None:
+    """Start JAX on one core, or on the accelerator that this process sees, for good: the numbers
+    of a group must not depend on how many cores its machine has."""
+    import jax
+
     from omd.training import devices
 
     devices.prepare(1)
+    jax.devices()
+
+
+def run(path: str, index: int) -> dict[str, Any]:
+    """Run one group and say what came of it: `outcome`, or `error` with a sentence."""
+    _take_one_device()
     from omd.training.sweep import group
     from omd.training.sweep.store import Sweep
 
