@@ -41,6 +41,7 @@ def rates(objective: str) -> tuple[float, float, float]:
     """Steps a second (median over chunks), updates a second alone, and FLOPs of an update. Runs in
     a process of its own."""
     import jax
+    import jax.numpy as jnp
 
     from omd.config import Config
     from omd.training import folder
@@ -49,13 +50,11 @@ def rates(objective: str) -> tuple[float, float, float]:
     program = folder.program_of(config)
     state = program.place(program.fresh([program.config]))
     state, _ = program.advance(state, 300, learn=False)
-    steps = []
-    for _ in range(REPEATS + 1):
-        begin = time.perf_counter()
-        state, _ = jax.block_until_ready(program.advance(state, CHUNK, learn=True))
-        steps.append(CHUNK / (time.perf_counter() - begin))
 
-    agents, buffer, hyper = jax.tree.map(lambda x: x[0], (state.agent, state.replay, state.hyper))
+    # copies: what `advance` is given is gone
+    agents, buffer, hyper = jax.tree.map(
+        lambda x: jnp.array(x[0]), (state.agent, state.replay, state.hyper)
+    )
     shape = (program.agent.objective.minibatches, program.config.batch_size)
     batches = program._minibatches(buffer, jax.random.bits(jax.random.key(0), shape, "uint32"))
 
@@ -64,14 +63,16 @@ def rates(objective: str) -> tuple[float, float, float]:
 
     keys = jax.random.split(jax.random.key(1), CHUNK)
     run = jax.jit(lambda agents: jax.lax.scan(update, agents, keys)[0])
-    agents = jax.block_until_ready(run(agents))
-    updates = []
-    for _ in range(REPEATS):
+    steps, updates = [], []
+    for _ in range(REPEATS + 1):  # in turn, so that both meet the same noise of the machine
         begin = time.perf_counter()
+        state, _ = jax.block_until_ready(program.advance(state, CHUNK, learn=True))
+        middle = time.perf_counter()
         agents = jax.block_until_ready(run(agents))
-        updates.append(CHUNK / (time.perf_counter() - begin))
+        steps.append(CHUNK / (middle - begin))
+        updates.append(CHUNK / (time.perf_counter() - middle))
     flops = jax.jit(update).lower(agents, keys[0]).compile().cost_analysis()["flops"]
-    return statistics.median(steps[1:]), statistics.median(updates), flops
+    return statistics.median(steps[1:]), statistics.median(updates[1:]), flops
 
 
 def _rates(objective: str) -> tuple[float, float, float]:

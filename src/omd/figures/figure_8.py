@@ -160,6 +160,7 @@ def _points(axes: Axes, rows: pd.DataFrame, column: str) -> None:
             marker=MARKERS.get(name.upper(), "D"), capsize=2.5, label=label,
         )  # fmt: skip
     axes.set_xticks(range(len(values)), [str(value) for value in values])
+    axes.set_xlim(-0.5, len(values) - 0.5)
     axes.legend(loc="best")
 
 
