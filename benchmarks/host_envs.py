@@ -17,39 +17,43 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from omd import envs
+from omd import envs, simulators
 from omd.training.provenance import provenance
 
 CORES = len(os.sched_getaffinity(0))
 LANES = (1, 4, 16, 40)
-SECONDS = 0.25
-REPETITIONS = 5
+SECONDS = 0.5
+ROUNDS = 15
 SCANNED = 50
+WAYS = {"here": 0, "workers": CORES}
+"""Processes; what `envs.make` takes by itself is one of these."""
 
 
-def fastest(call: Callable[[], Any]) -> float:
-    """Seconds of one call: of repetitions that each last a while, the best one's mean."""
-    call()
-    begin = time.perf_counter()
-    call()
-    count = max(1, int(SECONDS / REPETITIONS / (time.perf_counter() - begin)))
-    best = float("inf")
-    for _ in range(REPETITIONS):
+def fastest(ways: dict[str, Callable[[], Any]]) -> dict[str, float]:
+    """Seconds of one call of each: taken in turns, since a machine's speed drifts, the least of the
+    means of short runs."""
+    counts, best = {}, dict.fromkeys(ways, float("inf"))
+    for name, call in ways.items():
+        call()
         begin = time.perf_counter()
-        for _ in range(count):
-            call()
-        best = min(best, (time.perf_counter() - begin) / count)
+        call()
+        counts[name] = max(1, int(SECONDS / ROUNDS / (time.perf_counter() - begin)))
+    for _ in range(ROUNDS):
+        for name, call in ways.items():
+            begin = time.perf_counter()
+            for _ in range(counts[name]):
+                call()
+            best[name] = min(best[name], (time.perf_counter() - begin) / counts[name])
     return best
 
 
 def measure(id: str, lanes: int) -> dict[str, float]:
     """Seconds that one step of all lanes takes, by way of stepping."""
-    alone = [gymnasium.make(id, disable_env_checker=True) for _ in range(lanes)]
+    alone = [simulators.build(id, id) for _ in range(lanes)]
     for seed, env in enumerate(alone):
         env.reset(seed=seed)
         env.action_space.seed(seed)
@@ -68,17 +72,22 @@ def measure(id: str, lanes: int) -> dict[str, float]:
         for env, action in zip(alone, actions, strict=True):
             advance(env, action)
 
-    seconds = {"loop": fastest(loop)}
-    with ThreadPoolExecutor(CORES) as pool:
-        seconds["threads"] = fastest(lambda: list(pool.map(share, range(min(CORES, lanes)))))
+    pool = ThreadPoolExecutor(CORES)
+    ways: dict[str, Callable[[], Any]] = {
+        "loop": loop,
+        "threads": lambda: list(pool.map(share, range(min(CORES, lanes)))),
+    }
     keys = jax.random.split(jax.random.key(0), lanes)
-    for name, workers in (("here", 0), ("workers", CORES), ("chosen", None)):
-        env = envs.make(id, lanes=lanes, workers=workers)
-        if name != "chosen":
-            seconds[name] = fastest(_stepper(env, actions))
-        seconds[f"scan, {name}"] = fastest(_scan(env, keys, actions)) / SCANNED
+    made = []
+    for name, workers in WAYS.items():
+        made += [envs.make(id, lanes=lanes, workers=workers) for _ in range(2)]
+        ways[name] = _stepper(made[-2], actions)
+        ways[f"scan, {name}"] = _scan(made[-1], keys, actions)
+    seconds = fastest(ways)
+    for env in made:
         env.close()
-    return seconds
+    pool.shutdown()
+    return {name: s / (SCANNED if "scan" in name else 1) for name, s in seconds.items()}
 
 
 def _stepper(env: Any, actions: np.ndarray) -> Callable[[], None]:

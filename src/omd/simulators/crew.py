@@ -23,7 +23,7 @@ from omd.simulators import worker
 from omd.simulators.lane import Divergence
 from omd.simulators.lanes import Rows
 
-EXCHANGE_SECONDS = 5e-4
+EXCHANGE_SECONDS = 1e-3
 """What a step must save to be worth a message to each worker and back, which wakes processes up."""
 
 

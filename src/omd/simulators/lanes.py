@@ -44,8 +44,8 @@ class Lanes:
         """Advance n of the lanes; `whole` holds their indices, clocks and next episodes' seeds."""
         lanes = [self._lanes[index] for index in whole[0]]
         rows = [
-            lane.step(int(clock), action, int(seed))
-            for lane, (clock, seed), action in zip(lanes, whole[1:].T, actions, strict=True)
+            lane.step(clock, action, seed)
+            for lane, clock, seed, action in zip(lanes, *whole[1:].tolist(), actions, strict=True)
         ]
         columns: list[Any] = [[lane.observation for lane in lanes], *zip(*rows, strict=True)]
         types: list[Any] = [self._dtype, self._dtype, self._dtype, bool, bool]
