@@ -1,0 +1,53 @@
+"""A run in a simulator that is killed and resumed is the run that wasn't."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import omd
+from omd.training import files, session
+from omd.training import run as runs
+
+SETTINGS: dict[str, Any] = {
+    "env": "HalfCheetah-v5",
+    "objective": "none",
+    "distractors": 2,
+    "hidden": 8,
+    "batch_size": 8,
+    "random_steps": 20,
+    "evaluate_every": 30,
+    "evaluate_episodes": 1,
+    "evaluate_max_steps": 100,
+    "steps": 90,
+    "seeds": 2,
+}
+
+
+class Killed(Exception):
+    """Stands for a process that dies without a word."""
+
+
+def test_a_killed_halfcheetah_resumes_to_the_same_bits(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, quick_compilation: None
+) -> None:
+    def die(report: Any) -> None:
+        if report.step == 60:
+            raise Killed
+
+    config = omd.Config(**SETTINGS)
+    whole = omd.train(config, out=tmp_path, name="whole", progress=False)
+    monkeypatch.setattr(session, "CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(Killed):
+        runs.start(config, out=tmp_path, name="cut", on_report=die)
+    cut = files.read_checkpoint(tmp_path / "cut" / "checkpoint.safetensors")
+    assert cut["extra/elapsed"].tolist() == [30, 30]  # in the middle of an episode
+    resumed = omd.train(resume=tmp_path / "cut", progress=False)
+    a, b = (files.read_checkpoint(run.path / "checkpoint.safetensors") for run in (whole, resumed))
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+    pd.testing.assert_frame_equal(resumed.metrics, whole.metrics, check_exact=True)
