@@ -79,7 +79,9 @@ class Program:
             jnp.stack([jax.random.key_data(jax.random.fold_in(key, 1)) for key in keys])
         )
         env, observation = self.env.reset(reset)
-        buffers = replay.empty(self.env.spec, self.config.capacity, self.env.dtype)
+        buffers = jax.eval_shape(
+            lambda: replay.empty(self.env.spec, self.config.capacity, self.env.dtype)
+        )
         inits = {
             width: jax.jit(
                 agent.build(

@@ -34,6 +34,7 @@ def cost_of(config: Config) -> Cost:
     with folder.precision(config):
         program = folder.program_of(config, 1)
         state = jax.eval_shape(lambda: program.fresh([config]))
+        config = program.config  # the resolved one
         traced = jax.make_jaxpr(lambda s: program.advance(s, 1, True))(state)
     method = program.agent.objective.method
     trips = getattr(method, "max_steps", getattr(method, "restart", 1))

@@ -123,8 +123,10 @@ def show_plan(
     rows: dict[tuple[Any, ...], list[int]] = {}
     for i, group in enumerate(groups):
         first = lanes[group.lanes[0]]
-        what = f"{first.objective}, distractors {first.distractors}, K {first.inner_steps}, "
-        what += f"{first.hypergradient}, width ≤ {group.padded}"
+        what = f"{first.objective}, width ≤ {group.padded}"
+        what += f", {first.distractors} distractors" if first.distractors else ""
+        what += f", K {first.inner_steps}" if first.inner_steps != 1 else ""
+        what += f", {first.hypergradient}" if first.hypergradient != "identity" else ""
         rows.setdefault((what, len(group.lanes), group.flops, group.bytes), []).append(i)
     times = [
         (seconds[i] if seconds else 0.0) * len(g.lanes) * lanes[g.lanes[0]].steps
@@ -140,6 +142,8 @@ def show_plan(
             f"{work:.3g}", duration(times[members[0]]) if seconds else "",
         )  # fmt: skip
     console = rich.console.Console()
+    if not console.is_terminal:
+        console = rich.console.Console(width=140)
     console.print(table)
     memory = max(g.bytes * len(g.lanes) for g in groups) / 1e9
     text = f"{total:.3g} FLOP in all; up to {memory:.2f} GB a group on {machine.devices} "
