@@ -78,7 +78,7 @@ class Run:
             actions = self._greedy(
                 learner, jnp.asarray(np.atleast_2d(observation), self.config.precision)
             )
-        return np.asarray(actions).reshape(*observation.shape[:-1], *actions.shape[1:])
+        return np.asarray(actions).reshape((*observation.shape[:-1], *actions.shape[1:]))
 
     def evaluate(self, episodes: int, *, seed: int = 0) -> pd.DataFrame:
         """Mean return and length of fresh episodes of every lane: seed, episode_return, ….
