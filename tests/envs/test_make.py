@@ -35,7 +35,9 @@ def test_gymnax_comes_first_and_prefixes_force() -> None:
 @pytest.mark.parametrize("id", ["CartPole-v1", "gymnasium:CartPole-v1"])
 def test_spec_of_cartpole(id: str) -> None:
     spec = envs.make(id, lanes=2, distractors=3).spec
-    assert spec == EnvSpec(id, observation_size=7, num_actions=2, max_episode_steps=500)
+    assert spec == EnvSpec(
+        id, observation_size=7, num_actions=2, max_episode_steps=500, distractors=3
+    )
 
 
 @pytest.mark.parametrize("id", ["Pendulum-v1", "gymnasium:Pendulum-v1"])
