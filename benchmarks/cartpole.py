@@ -12,12 +12,12 @@ batch 256, one update a step, no model.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import statistics
-import subprocess
 import sys
 import time
+
+from side_by_side import begin, last_line
 
 CHUNK, REPEATS = 1000, 5
 UPDATE_FLOPS = 19.5e6
@@ -74,7 +74,7 @@ def measured(lanes: int, objective: str) -> float:
         "import sys; sys.path.insert(0, 'benchmarks'); import cartpole;"
         f"print(*cartpole.lane_steps_per_second({lanes}, objective={objective!r}))"
     )
-    rates = [float(x) for x in _run([sys.executable, "-c", code]).split()]
+    rates = [float(x) for x in last_line([sys.executable, "-c", code]).split()]
     print(
         f"{objective} {lanes:3d} lane(s): {statistics.median(rates):7.0f} lane-steps/s "
         f"(median of {REPEATS}, best {max(rates):.0f})",
@@ -83,25 +83,11 @@ def measured(lanes: int, objective: str) -> float:
     return statistics.median(rates)
 
 
-def _run(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(done.stderr)
-    return done.stdout.splitlines()[-1]
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sbx", default=sys.executable, help="Python that has sbx-rl")
-    arguments = parser.parse_args()
-
-    from omd.training.provenance import provenance
-
-    machine = provenance()
-    print(f"{machine['processor']}, JAX {machine['versions']['jax']}, {machine['device']}")
+    python = begin(__doc__.splitlines()[0])
     mixed, largest = (
         float(x)
-        for x in _run(
+        for x in last_line(
             [
                 sys.executable,
                 "-c",
@@ -119,7 +105,7 @@ def main() -> None:
         f"achieved: {achieved:.1f} GFLOP/s, {achieved / largest:.2f} of 256×32×32, "
         f"{achieved / mixed:.2f} of the update's products"
     )
-    sbx = float(_run([arguments.sbx, "-c", SBX]))
+    sbx = float(last_line([python, "-c", SBX]))
     print(
         f"SBX DQN: {sbx:.0f} steps/s; ours with one lane {one / sbx:.1f} ×, ten {ten / sbx:.1f} ×"
     )

@@ -13,11 +13,11 @@ own loop, same networks and batch, one update a step, no model.
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import subprocess
 import sys
 import time
+
+from side_by_side import begin, last_line
 
 CHUNK, REPEATS = 200, 5
 
@@ -77,7 +77,7 @@ def rates(objective: str) -> tuple[float, float, float]:
 
 def _rates(objective: str) -> tuple[float, float, float]:
     code = "import sys; sys.path.insert(0, 'benchmarks'); import halfcheetah;"
-    line = _run([sys.executable, "-c", code + f"print(*halfcheetah.rates({objective!r}))"])
+    line = last_line([sys.executable, "-c", code + f"print(*halfcheetah.rates({objective!r}))"])
     steps, updates, flops = (float(x) for x in line.split())
     print(
         f"{objective:5s} {steps:6.1f} steps/s (median of {REPEATS}); {updates:6.1f} updates/s "
@@ -87,35 +87,21 @@ def _rates(objective: str) -> tuple[float, float, float]:
     return steps, updates, flops
 
 
-def _run(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(done.stderr)
-    return done.stdout.splitlines()[-1]
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sbx", default=sys.executable, help="Python that has sbx-rl")
-    arguments = parser.parse_args()
-
-    from omd.training.provenance import provenance
-
-    machine = provenance()
-    print(f"{machine['processor']}, JAX {machine['versions']['jax']}, {machine['device']}")
+    python = begin(__doc__.splitlines()[0])
     code = (
         "import os, sys; os.environ['NPROC'] = str(len(os.sched_getaffinity(0)));"
         "sys.path.insert(0, 'benchmarks'); import roofline;"
         "print(roofline.reachable({(512, 256, 256): 1})[1], os.environ['NPROC'])"
     )
-    reachable, cores = _run([sys.executable, "-c", code]).split()
+    reachable, cores = last_line([sys.executable, "-c", code]).split()
     print(f"reachable: {float(reachable):.1f} GFLOP/s for 512×256×256 on {cores} cores")
     plain, _, _ = _rates("none")
     _rates("mle")
     omd, updates, flops = _rates("omd")
     achieved = updates * flops / 1e9
     print(f"achieved by an OMD update: {achieved:.1f} GFLOP/s, {achieved / float(reachable):.2f}")
-    sbx = float(_run([arguments.sbx, "-c", SBX]))
+    sbx = float(last_line([python, "-c", SBX]))
     print(f"SBX SAC: {sbx:.1f} steps/s; our SAC {plain / sbx:.2f} ×, OMD {omd / sbx:.2f} ×")
 
 
