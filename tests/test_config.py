@@ -78,8 +78,15 @@ def test_defaults_follow_the_learner_and_given_values_stay():
     assert (discrete.learner, continuous.learner) == ("soft-q", "sac")
     assert (discrete.hidden, continuous.hidden) == (32, 256)
     assert (discrete.model_network, continuous.model_network) == ("separate", "joint")
+    assert (discrete.model_output, continuous.model_output) == ("change", "state")
     for one in (discrete, continuous):
         assert one.is_resolved
         assert None not in [v for k, v in one.to_dict().items() if k != "replay_capacity"]
         assert (one.tau, one.evaluate_every) == (0.25, 7)
         assert Config.from_dict(one.to_dict()) == one == one.resolved(one.learner == "sac")
+
+
+def test_folders_from_before_a_choice_keep_what_they_were_run_with():
+    stored = Config().resolved(continuous=False).to_dict()
+    del stored["model_output"], stored["learner"]
+    assert Config.of_stored(stored).model_output == "state"

@@ -29,10 +29,10 @@ HYPERGRADIENTS = (
 _BY_LEARNER = {
     name: dict(zip(LEARNERS, values, strict=True))
     for name, values in {
-        # soft-q: appendix D; sac: appendix F
+        # soft-q: appendix D but for the rates, the model's output and Adam; sac: appendix F
         "steps": (200_000, 1_000_000),
-        "learning_rate": (1e-3, 3e-4),
-        "inner_learning_rate": (3e-4, 3e-4),
+        "learning_rate": (1e-4, 3e-4),
+        "inner_learning_rate": (1e-3, 3e-4),
         "tau": (0.01, 0.005),
         "temperature": (0.01, 1.0),
         "epsilon": (0.1, 0.0),
@@ -40,6 +40,8 @@ _BY_LEARNER = {
         "model_hidden": (32, 64),
         "random_steps": (1000, 10_000),
         "model_network": ("separate", "joint"),
+        "model_output": ("change", "state"),
+        "inner_optimizer": ("keep", "auto"),
         "evaluate_every": (1000, 5000),
     }.items()
 }
@@ -50,9 +52,10 @@ _BY_LEARNER = {
 class Config:
     """One run: an environment, an objective for the model, and everything that shapes both loops.
 
-    Defaults are appendix D's for soft Q-learning and appendix F's for SAC, with the learning rates
-    and τ that the authors' program defaults to. Settings whose default depends on the learner are
-    None until `resolved`. Raises `InputError` with one sentence for a value that can't work.
+    Defaults are appendix D's for soft Q-learning and appendix F's for SAC, and the authors'
+    program's where the paper leaves a value open; what soft Q-learning does otherwise, and why,
+    stands in docs/cartpole.md. Settings whose default depends on the learner are None until
+    `resolved`. Raises `InputError` with one sentence for a value that can't work.
     """
 
     env: str = setting("CartPole-v1", "Environment id; `omd list` shows them.")
@@ -142,6 +145,11 @@ class Config:
         "Networks of next state and reward.",
         choices=("separate", "joint"),
     )
+    model_output: str = setting(
+        _BY_LEARNER["model_output"],
+        "What the model's network gives: the next state, or its change, added to the state.",
+        choices=("state", "change"),
+    )
     reward: str = setting(
         "learned", "Rewards the Q-network trains on.", choices=("learned", "known")
     )
@@ -149,7 +157,7 @@ class Config:
     critics: int = setting(2, "Q-networks: 2 for double Q-learning, 1 for single.", low=1, high=2)
     start: str = setting("warm", "Where the inner loop starts from.", choices=("warm", "cold"))
     inner_optimizer: str = setting(
-        "auto",
+        _BY_LEARNER["inner_optimizer"],
         "Adam's moments between inner loops: `reset`, `keep`, or `auto`: reset for OMD with soft "
         "Q-learning, else kept, as the authors' programs do.",
         choices=("auto", "reset", "keep"),
@@ -290,8 +298,8 @@ class Config:
 
     @classmethod
     def of_stored(cls, values: Mapping[str, Any]) -> Config:
-        """Resolved settings from a file; those from before there was a choice are soft-q's."""
-        config = cls.from_dict({"learner": "soft-q", **values})
+        """Resolved settings from a file; what it doesn't name was not yet a choice then."""
+        config = cls.from_dict({"learner": "soft-q", "model_output": "state", **values})
         return config.resolved(continuous=config.learner == "sac")
 
     @classmethod

@@ -55,9 +55,10 @@ def before_last_move(agent, state, batch, hyper, after):
         {"outer_batch": "fresh"},
         {"constraint_target": "moved"},
         {"model": "gaussian"},
-        {"reward": "known"},
+        {"reward": "learned"},
+        {"model_output": "state"},
         {"start": "cold"},
-        {"inner_optimizer": "keep"},
+        {"inner_optimizer": "reset"},
         {"hypergradient": "neumann:terms=4,step=0.5"},
         {"hypergradient": "cg:damping=1.0,max_steps=50"},
         {"hypergradient": "dense:damping=0.1"},
@@ -66,6 +67,7 @@ def before_last_move(agent, state, batch, hyper, after):
         {"learner": "sac", "critics": 1},
         {"learner": "sac", "inner_steps": 3, "outer_batch": "fresh"},
         {"learner": "sac", "constraint_target": "moved"},
+        {"learner": "sac", "model_output": "change"},
         {"learner": "sac", "model": "gaussian", "model_network": "separate"},
         {"learner": "sac", "reward": "known", "inner_optimizer": "reset"},
         {"learner": "sac", "start": "cold"},
@@ -110,7 +112,10 @@ def test_the_hypergradient_is_the_slope_of_the_true_bellman_error(build, batch, 
     From most starts that minimum lies on a kink of a rectifier, where the theorem says nothing;
     from these it doesn't, as the assertion on the constraint tells.
     """
-    agent, state, hyper = build(learner=kind, critics=1, hidden=3, model_hidden=3, temperature=0.5)
+    agent, state, hyper = build(
+        learner=kind, critics=1, hidden=3, model_hidden=3, temperature=0.5, reward="learned",
+        model_output="state",
+    )  # fmt: skip
     learner, data = agent.learner, batch(0, size=20, continuous=kind == "sac")
     keys = iter(jax.random.split(jax.random.key(5), 3))
 
@@ -218,6 +223,25 @@ def test_model_passes_known_rewards_on_and_bounds_the_spread(build, batch):
     noise = jax.random.normal(KEY, data.next_observation.shape)
     expected = prediction.mean + noise * jnp.exp(prediction.log_std)
     np.testing.assert_allclose(prediction.sample, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("network", ["separate", "joint"])
+@pytest.mark.parametrize("kind", ["deterministic", "gaussian"])
+def test_a_model_of_the_change_adds_it_to_the_state(build, batch, kind, network):
+    data, made = batch(0), {}
+    for output in ("state", "change"):
+        agent, state, _ = build(
+            model=kind, model_network=network, model_output=output, reward="learned"
+        )
+        made[output] = agent.objective.predict(state.theta, data, KEY)
+    np.testing.assert_allclose(
+        made["change"].mean - data.observation, made["state"].mean, rtol=1e-12, atol=1e-12
+    )
+    spread = made["state"].sample - made["state"].mean
+    np.testing.assert_allclose(
+        made["change"].sample - made["change"].mean, spread, rtol=1e-9, atol=1e-12
+    )
+    np.testing.assert_array_equal(made["change"].reward, made["state"].reward)
 
 
 @pytest.mark.parametrize("learner", ["soft-q", "sac"])

@@ -183,7 +183,7 @@ def test_ray_gives_the_numbers_of_the_local_engine_though_a_worker_dies(whole, t
     path, killed = tmp_path / "ray", []
 
     def kill_one():
-        wait_for(lambda: len(list(path.glob("groups/*/provenance.json"))) == 2, 300)
+        wait_for(lambda: len(list(path.glob("groups/*/provenance.json"))) == 2, 900)
         killed.append(wait_for(ray_workers)[0])
         os.kill(killed[0], signal.SIGKILL)
 

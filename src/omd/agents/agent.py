@@ -65,6 +65,7 @@ def build(config: Config, spec: EnvSpec, padded: int | None = None) -> Agent:
         config.model == "gaussian",
         config.reward == "learned",
         config.model_network == "joint",
+        config.model_output == "change",
         dtype,
     )
     parts = (spec, config.hidden, config.critics, dtype)

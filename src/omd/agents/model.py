@@ -37,6 +37,8 @@ class Model:
     learned_reward: bool
     joint: bool
     """One network gives next state and reward, instead of one each."""
+    change: bool
+    """The network gives s' − s instead of s'."""
     dtype: Any
 
     def init(self, key: Array) -> PyTree:
@@ -73,10 +75,12 @@ class Model:
         else:
             out = networks.apply(theta["state"], x).T
             reward = networks.apply(theta["reward"], x)[0] if self.learned_reward else batch.reward
-        if not self.gaussian:
-            return Prediction(out, None, out, reward)
-        mean, log_std = jnp.split(out, 2, axis=1)
-        log_std = jnp.clip(log_std, *LOG_STD_RANGE)
+        mean, *rest = jnp.split(out, 1 + self.gaussian, axis=1)
+        if self.change:
+            mean = mean + batch.observation
+        if not rest:
+            return Prediction(mean, None, mean, reward)
+        log_std = jnp.clip(rest[0], *LOG_STD_RANGE)
         assert noise is not None
         return Prediction(mean, log_std, mean + noise * jnp.exp(log_std), reward)
 

@@ -40,6 +40,7 @@ PROGRAM: dict[str, list[Any]] = {
     "hypergradient": ["identity", "cg:damping=1e-5,max_steps=100"],
     "precision": ["float64"],
     "replay_capacity": [None],
+    "model_output": ["state"],
 }
 """Values of the authors' program, where the text names none."""
 
