@@ -1,7 +1,7 @@
 """How far a model's targets are from the true ones while it is trained, beside the difference
 between the actions' values.
 
-    python benchmarks/target_error.py --inner-learning-rate 1e-3 --tau 0.02
+    python benchmarks/target_error.py
     python benchmarks/target_error.py --objective mle
 
 Every few thousand steps, on 1024 transitions of the replay buffer: the root mean square of
