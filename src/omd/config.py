@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from omd.errors import InputError
-from omd.settings import checked, closest, setting
+from omd.settings import BY_LEARNER, LEARNERS, checked, closest, setting
 
 OBJECTIVES = ("omd", "mle", "vep", "none")
-LEARNERS = ("soft-q", "sac")
 HYPERGRADIENTS = (
     "identity",
     "neumann",
@@ -24,28 +23,6 @@ HYPERGRADIENTS = (
     "dense",
     "pseudo-inverse",
 )
-
-
-_BY_LEARNER = {
-    name: dict(zip(LEARNERS, values, strict=True))
-    for name, values in {
-        # soft-q: appendix D but for the rates, the model's output and Adam; sac: appendix F
-        "steps": (200_000, 1_000_000),
-        "learning_rate": (1e-4, 3e-4),
-        "inner_learning_rate": (1e-3, 3e-4),
-        "tau": (0.01, 0.005),
-        "temperature": (0.01, 1.0),
-        "epsilon": (0.1, 0.0),
-        "hidden": (32, 256),
-        "model_hidden": (32, 64),
-        "random_steps": (1000, 10_000),
-        "model_network": ("separate", "joint"),
-        "model_output": ("change", "state"),
-        "inner_optimizer": ("keep", "auto"),
-        "evaluate_every": (1000, 5000),
-    }.items()
-}
-"""Defaults that depend on the learner."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,24 +49,24 @@ class Config:
     seeds: int | tuple[int, ...] = setting(
         1, "Number of seeds (0, 1, …), or in Python a tuple of seeds, which it becomes in any case."
     )
-    steps: int = setting(_BY_LEARNER["steps"], "Environment steps of each lane.", low=1)
+    steps: int = setting(BY_LEARNER["steps"], "Environment steps of each lane.", low=1)
 
     learning_rate: float = setting(
-        _BY_LEARNER["learning_rate"],
+        BY_LEARNER["learning_rate"],
         "Adam's rate for the model θ (outer loop).",
         low=0,
         open_low=True,
         lane=True,
     )
     inner_learning_rate: float = setting(
-        _BY_LEARNER["inner_learning_rate"],
+        BY_LEARNER["inner_learning_rate"],
         "Adam's rate for the learner's networks, w among them (inner loop).",
         low=0,
         open_low=True,
         lane=True,
     )
     tau: float = setting(
-        _BY_LEARNER["tau"],
+        BY_LEARNER["tau"],
         "Step of the target network towards w.",
         low=0,
         high=1,
@@ -97,14 +74,14 @@ class Config:
         lane=True,
     )
     temperature: float = setting(
-        _BY_LEARNER["temperature"],
+        BY_LEARNER["temperature"],
         "Temperature α of softmax and log-sum-exp; SAC learns its own and starts with this one.",
         low=0,
         open_low=True,
         lane=True,
     )
     epsilon: float = setting(
-        _BY_LEARNER["epsilon"],
+        BY_LEARNER["epsilon"],
         "Probability of a random action while training.",
         low=0,
         high=1,
@@ -113,10 +90,10 @@ class Config:
     discount: float = setting(0.99, "Discount factor γ, below 1.", low=0, high=1, lane=True)
 
     hidden: int = setting(
-        _BY_LEARNER["hidden"], "Units in each of the Q-network's two hidden layers.", low=1
+        BY_LEARNER["hidden"], "Units in each of the Q-network's two hidden layers.", low=1
     )
     model_hidden: int = setting(
-        _BY_LEARNER["model_hidden"],
+        BY_LEARNER["model_hidden"],
         "Units in each of the model's two hidden layers.",
         low=1,
         lane=True,
@@ -125,7 +102,7 @@ class Config:
     inner_steps: int = setting(1, "K, Q-network updates per model update.", low=1)
     model_steps: int = setting(1, "Model updates per step of MLE and VEP.", low=1)
     random_steps: int = setting(
-        _BY_LEARNER["random_steps"], "Random actions before learning starts.", low=0
+        BY_LEARNER["random_steps"], "Random actions before learning starts.", low=0
     )
     replay_capacity: int | None = setting(
         None, "Transitions the replay buffer keeps; all of them by default.", low=1
@@ -141,12 +118,12 @@ class Config:
         "deterministic", "Prediction of the next state.", choices=("deterministic", "gaussian")
     )
     model_network: str = setting(
-        _BY_LEARNER["model_network"],
+        BY_LEARNER["model_network"],
         "Networks of next state and reward.",
         choices=("separate", "joint"),
     )
     model_output: str = setting(
-        _BY_LEARNER["model_output"],
+        BY_LEARNER["model_output"],
         "What the model's network gives: the next state, or its change, added to the state.",
         choices=("state", "change"),
     )
@@ -157,7 +134,7 @@ class Config:
     critics: int = setting(2, "Q-networks: 2 for double Q-learning, 1 for single.", low=1, high=2)
     start: str = setting("warm", "Where the inner loop starts from.", choices=("warm", "cold"))
     inner_optimizer: str = setting(
-        _BY_LEARNER["inner_optimizer"],
+        BY_LEARNER["inner_optimizer"],
         "Adam's moments between inner loops: `reset`, `keep`, or `auto`: reset for OMD with soft "
         "Q-learning, else kept, as the authors' programs do.",
         choices=("auto", "reset", "keep"),
@@ -176,7 +153,7 @@ class Config:
     vep_values: int = setting(5, "Random value networks of VEP, eq. (14).", low=1)
 
     evaluate_every: int = setting(
-        _BY_LEARNER["evaluate_every"], "Environment steps between evaluations.", low=1
+        BY_LEARNER["evaluate_every"], "Environment steps between evaluations.", low=1
     )
     evaluate_episodes: int = setting(10, "Episodes of each evaluation.", low=1)
     evaluate_max_steps: int = setting(

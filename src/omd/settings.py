@@ -1,4 +1,5 @@
-"""Fields of a configuration: their text for the command line, their bounds, their check."""
+"""Fields of a configuration: their defaults by learner, their text for the command line, their
+bounds, their check."""
 
 from __future__ import annotations
 
@@ -9,6 +10,29 @@ from collections.abc import Iterable
 from typing import Any
 
 from omd.errors import InputError
+
+LEARNERS = ("soft-q", "sac")
+
+BY_LEARNER = {
+    name: dict(zip(LEARNERS, values, strict=True))
+    for name, values in {
+        # soft-q: appendix D but for the rates, the model's output and Adam; sac: appendix F
+        "steps": (200_000, 1_000_000),
+        "learning_rate": (1e-4, 3e-4),
+        "inner_learning_rate": (1e-3, 3e-4),
+        "tau": (0.01, 0.005),
+        "temperature": (0.01, 1.0),
+        "epsilon": (0.1, 0.0),
+        "hidden": (32, 256),
+        "model_hidden": (32, 64),
+        "random_steps": (1000, 10_000),
+        "model_network": ("separate", "joint"),
+        "model_output": ("change", "state"),
+        "inner_optimizer": ("keep", "auto"),
+        "evaluate_every": (1000, 5000),
+    }.items()
+}
+"""Setting -> learner -> default."""
 
 
 def setting(
