@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omd.config import Config
-from omd.figures import learning_curve
 from omd.training import run as runs
 from omd.training.progress import display
 from omd.training.run import Run, load
@@ -40,6 +39,8 @@ def train(
             )
         else:
             run = runs.resume(resume, config, track=track, on_report=on_report)
+    from omd.figures import learning_curve  # nobody waits for matplotlib before the first step
+
     learning_curve.draw(run.metrics, run.config, run.path / "learning-curve.png")
     return run
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import operator
+import subprocess
+import sys
+import textwrap
 from typing import Any
 
 import gymnasium
@@ -168,3 +171,25 @@ def test_images_are_flattened() -> None:
     _, observation = jax.jit(env.reset)(jax.random.split(jax.random.key(0), 2))
     assert observation.shape == (2, 50) == (2, env.spec.observation_size)
     np.testing.assert_array_equal(observation.sum(-1), 2)  # the ball and the paddle
+
+
+def test_plotting_libraries_wait_until_something_is_rendered():
+    script = """
+        import sys
+        from omd import envs
+        envs.make("CartPole-v1", lanes=1)
+        assert not {"seaborn", "matplotlib.pyplot", "scipy.stats"} & set(sys.modules)
+        from gymnax.environments.misc import pong
+        assert pong.sns.color_palette("cubehelix", 3) and "seaborn" in sys.modules
+        import seaborn
+        assert pong.sns is not seaborn and pong.sns.color_palette is seaborn.color_palette
+        assert pong.plt.figure is __import__("matplotlib.pyplot").pyplot.figure
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr

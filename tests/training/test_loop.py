@@ -37,8 +37,10 @@ def program(lanes, padded=None, **settings):
     )
 
 
-def train(program, configs, cuts):
+def train(program, configs, cuts, ahead=False):
     state = program.place(program.fresh(configs))
+    if ahead:
+        program.compile_ahead(state, cuts)
     for steps, learn in cuts:
         state, metrics = program.advance(state, steps, learn)
     return state, metrics, program.evaluate(state)
@@ -101,11 +103,12 @@ def test_a_lane_does_not_depend_on_its_neighbours():
         {"env": "gymnasium:Pendulum-v1", "evaluate_max_steps": 10},
     ],
 )
-def test_cutting_a_run_changes_no_bit(settings, quick_compilation):
+def test_cutting_a_run_or_compiling_it_in_threads_changes_no_bit(settings, quick_compilation):
     whole = program(2, **settings)
     configs = [dataclasses.replace(whole.config, seeds=(s,)) for s in (0, 3)]
     one, _, _ = train(whole, configs, [(50, False), (120, True)])
-    cut, _, _ = train(program(2, **settings), configs, [(50, False), (40, True), (80, True)])
+    cuts = [(50, False), (40, True), (80, True)]
+    cut, _, _ = train(program(2, **settings), configs, cuts, ahead=True)
     for lane in range(2):
         for a, b in zip(numbers(one, lane), numbers(cut, lane), strict=True):
             np.testing.assert_array_equal(a, b)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.util
 import pathlib
 import re
 import sys
+import types
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -22,8 +25,8 @@ from omd.types import EnvSpec, InputError, PyTree, Step
 def ids() -> list[str]:
     """Ids that gymnax knows, those registered at run time included.
 
-    Importing gymnax takes seconds (it brings plotting libraries along), so as long as nobody has
-    done so, and hence nobody can have registered anything, its own list is read from its source.
+    As long as nobody has imported gymnax, and hence nobody can have registered anything, its own
+    list is read from its source.
     """
     if "gymnax" not in sys.modules:
         package = importlib.util.find_spec("gymnax")
@@ -33,9 +36,33 @@ def ids() -> list[str]:
                 r"^_BUILTIN_ENV_IDS = (\[.*?\])", source, re.DOTALL | re.MULTILINE
             ):
                 return list(ast.literal_eval(listed[1]))
-    import gymnax
+    with _plots_later():
+        import gymnax
 
     return list(gymnax.registered_envs)
+
+
+class _Later(types.ModuleType):
+    """A module that is imported when something of it is first used."""
+
+    def __getattr__(self, name: str) -> Any:
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+@contextlib.contextmanager
+def _plots_later() -> Iterator[None]:
+    """Let gymnax be imported without the plotting libraries that only its `render` uses: they
+    bring SciPy's statistics along and take longer than all the rest, JAX included."""
+    absent = [_Later(name) for name in ("matplotlib.pyplot", "seaborn") if name not in sys.modules]
+    sys.modules.update({module.__name__: module for module in absent})
+    try:
+        yield
+    finally:
+        for module in absent:
+            if sys.modules.get(module.__name__) is module:
+                del sys.modules[module.__name__]
 
 
 class GymnaxEnv:
@@ -50,7 +77,8 @@ class GymnaxEnv:
 
     def __init__(self, id: str, name: str, *, lanes: int, dtype: np.dtype) -> None:
         """`name` is gymnax' id, `id` what the user wrote; raises `InputError` if unusable."""
-        import gymnax
+        with _plots_later():
+            import gymnax
 
         self.lanes = lanes
         self.dtype = dtype

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +19,8 @@ from omd.envs import Env
 from omd.training import devices
 from omd.training.evaluation import evaluate
 from omd.types import Metrics, PyTree, Transition
+
+EVALUATION = "evaluation"
 
 
 class LaneState(NamedTuple):
@@ -62,6 +65,7 @@ class Program:
         self.lanes = lanes
         self.one_by_one = jax.default_backend() == "cpu"
         self._chunks: dict[tuple[int, bool], Any] = {}
+        self._ahead: dict[tuple[int, bool] | str, Future] = {}
 
         def evaluate_alone(lane):
             return _squeeze(self._evaluate_lanes(_expand(lane)))
@@ -119,6 +123,11 @@ class Program:
     def advance(self, state: LaneState, steps: int, learn: bool) -> tuple[LaneState, Metrics]:
         """`steps` environment steps, each with one update where `learn`; metrics are means over
         the steps, [L]."""
+        if (steps, learn) in self._ahead:
+            return self._ahead[steps, learn].result()(state)
+        return self._jitted(steps, learn)(state)
+
+    def _jitted(self, steps: int, learn: bool) -> Callable:
         if (steps, learn) not in self._chunks:
             chunk = functools.partial(self._chunk, steps=steps, learn=learn)
             together = functools.partial(chunk, each=jax.vmap, env_step=self.env.step)
@@ -126,11 +135,34 @@ class Program:
             turns = self.one_by_one and not self.env.on_host
             mapped = devices.over_lanes(together, alone if turns else None, self.devices)
             self._chunks[steps, learn] = jax.jit(mapped, donate_argnums=0)
-        return self._chunks[steps, learn](state)
+        return self._chunks[steps, learn]
 
     def evaluate(self, state: LaneState) -> Metrics:
         """Return and length of `evaluate_episodes` episodes of each lane, their mean, [L]."""
-        return self._evaluate((state.key, state.step, state.agent, state.hyper))
+        ahead = self._ahead.get(EVALUATION)
+        return (ahead.result() if ahead else self._evaluate)(_evaluated(state))
+
+    def compile_ahead(self, state: LaneState, chunks: Sequence[tuple[int, bool]]) -> None:
+        """Begin to compile the evaluation, and what `advance` needs for these (steps, learn), in
+        threads, in this order: the first of them run while the last compile."""
+
+        def like(x):
+            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+
+        def compiled(function, argument):
+            with jax.enable_x64(wide):  # a thread doesn't share its parent's
+                return function.lower(argument).compile()
+
+        wide = bool(jax.config.read("jax_enable_x64"))
+        shapes = jax.tree.map(like, state)
+        threads = ThreadPoolExecutor(2, "compile")
+        if EVALUATION not in self._ahead:
+            self._ahead[EVALUATION] = threads.submit(compiled, self._evaluate, _evaluated(shapes))
+        for steps, learn in dict.fromkeys(chunks):
+            if (steps, learn) not in self._ahead:
+                function = self._jitted(steps, learn)
+                self._ahead[steps, learn] = threads.submit(compiled, function, shapes)
+        threads.shutdown(wait=False)
 
     def _evaluate_lanes(self, args) -> Metrics:
         key, step, agents, hyper = args
@@ -200,6 +232,11 @@ class Program:
 
     def _update(self, agents, batches, key, hyper):
         return self.agent.update(agents, batches, jax.random.wrap_key_data(key), hyper)
+
+
+def _evaluated(state: LaneState) -> tuple:
+    """What of a state an evaluation needs."""
+    return state.key, state.step, state.agent, state.hyper
 
 
 def _expand(tree: PyTree) -> PyTree:

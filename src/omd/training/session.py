@@ -69,11 +69,17 @@ def train(
 
     with Stop() as stop:
         begin = int(np.asarray(state.step)[0])
+        chunks = boundaries(config, begin)
+        begins = [begin, *(end for end, *_ in chunks)]
+        program.compile_ahead(
+            state,
+            [(end - start, learn) for start, (end, learn, _) in zip(begins, chunks, strict=False)],
+        )
         if begin == 0:
             first = {k: np.asarray(v) for k, v in program.evaluate(state).items()}
             diverged |= folder.note_divergences(program, labels, first["episode_return"], path)
             rows += rows_of(0, first)
-        for end, learn, evaluated in boundaries(config, begin):
+        for end, learn, evaluated in chunks:
             clock = time.monotonic()
             state, metrics = program.advance(state, end - begin, learn)
             figures = {k: np.asarray(v) for k, v in metrics.items()}
