@@ -38,6 +38,8 @@ WINDOW = 5
 """Evaluations that the drawn lines average over."""
 TRIES = 8
 """Trained policies that are asked for an episode without a fall."""
+SHOWN = 100
+"""Steps of the episode that are drawn: the cart rocks from step to step, and more would blur."""
 COORDINATES = {
     "CartPole-v1": ("cart position", "cart velocity", "pole angle", "pole angular velocity")
 }
@@ -179,7 +181,9 @@ def _draw(
             axes = figure.add_subplot(grid[i // 2, 2 + i % 2])
             title = names[i] if i < len(names) else f"coordinate {i}"
             _coordinate(axes, predictions, i, title, legend=i == 0)
-        text += "Right: next states along one episode of the most probable actions "
+        steps = len(predictions.trajectory.next_observations)
+        drawn = f"the first {SHOWN} of {steps} steps of one" if steps > SHOWN else "one"
+        text += f"Right: next states along {drawn} episode of the most probable actions "
         text += f"({predictions.actor}), predicted by the best lanes of width 1."
     caption(figure, text)
     figure.tight_layout(rect=(0, 0.1, 1, 1))
@@ -189,12 +193,12 @@ def _draw(
 
 def _coordinate(axes: Axes, found: Predictions, i: int, title: str, legend: bool) -> None:
     axes.plot(
-        found.trajectory.next_observations[:, i], color=GREY, linewidth=2.2, alpha=0.6,
+        found.trajectory.next_observations[:SHOWN, i], color=GREY, linewidth=2.2, alpha=0.6,
         label="true",
     )  # fmt: skip
     for objective, values in found.by.items():
         name = objective.upper()
-        axes.plot(values[:, i], color=COLOURS[name], linewidth=1, label=name)
+        axes.plot(values[:SHOWN, i], color=COLOURS[name], linewidth=1, label=name)
     axes.set(title=f"next {title}", xlabel="step of the episode")
     axes.title.set_fontsize(9)
     if legend:
