@@ -1,4 +1,8 @@
 import dataclasses
+import os
+import subprocess
+import sys
+import textwrap
 
 import jax
 import numpy as np
@@ -177,3 +181,23 @@ def test_boundaries_cut_at_evaluations_and_where_learning_starts():
     ]
     assert boundaries(config, 10) == [(20, True, True), (25, True, True)]
     assert boundaries(config, 25) == []
+
+
+def test_lanes_on_several_devices_run_programs_compiled_ahead(tmp_path):
+    script = f"""
+        import omd
+        sizes = dict(hidden=4, model_hidden=2, batch_size=8, random_steps=20, evaluate_every=20)
+        config = omd.Config(seeds=3, steps=60, evaluate_episodes=1, **sizes)
+        run = omd.train(config, out={str(tmp_path)!r}, progress=False)
+        assert run._program.devices == 2 and len(run.final_returns()) == 3
+        assert sorted(run.metrics["step"].unique()) == [0, 20, 40, 60]
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr

@@ -78,9 +78,13 @@ def in_turn(function: Callable) -> Callable:
 
 def place(tree: PyTree, devices: int) -> PyTree:
     """Put a pytree with leading lane axes where `over_lanes` wants it."""
-    if devices == 1:
-        return jax.device_put(tree, jax.devices()[0])
-    return jax.device_put(tree, NamedSharding(_mesh(devices), PartitionSpec("lane")))
+    return jax.device_put(tree, sharding(devices) or jax.devices()[0])
+
+
+def sharding(devices: int) -> NamedSharding | None:
+    """Where leading lane axes lie; None on one device. Results have to be told: XLA replicates an
+    array without elements, and a program compiled ahead of its use takes no other sharding."""
+    return NamedSharding(_mesh(devices), PartitionSpec("lane")) if devices > 1 else None
 
 
 def _mesh(devices: int) -> jax.sharding.Mesh:

@@ -134,7 +134,9 @@ class Program:
             alone = functools.partial(chunk, each=lambda f: f, env_step=self._step_alone)
             turns = self.one_by_one and not self.env.on_host
             mapped = devices.over_lanes(together, alone if turns else None, self.devices)
-            self._chunks[steps, learn] = jax.jit(mapped, donate_argnums=0)
+            self._chunks[steps, learn] = jax.jit(
+                mapped, donate_argnums=0, out_shardings=devices.sharding(self.devices)
+            )
         return self._chunks[steps, learn]
 
     def evaluate(self, state: LaneState) -> Metrics:
