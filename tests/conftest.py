@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+import textwrap
+
 import jax
 import pytest
 
@@ -9,3 +14,25 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture
+def run_script():
+    """A function that runs a script in a process of its own, with so many CPU devices if asked,
+    and gives what it printed."""
+
+    def run(script, devices=None, timeout=300):
+        flag = f"--xla_force_host_platform_device_count={devices}"
+        flags = {"XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"} if devices else {}
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(script)],
+            env=os.environ | flags,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import textwrap
 from typing import Any
 
 import gymnasium
@@ -222,7 +218,7 @@ def test_rendering_is_gymnasiums() -> None:
     env.close()
 
 
-def test_lanes_sharded_over_devices_are_the_same_lanes() -> None:
+def test_lanes_sharded_over_devices_are_the_same_lanes(run_script) -> None:
     script = """
         import jax, numpy as np, jax.numpy as jnp
         from jax.sharding import NamedSharding, PartitionSpec as P
@@ -249,13 +245,4 @@ def test_lanes_sharded_over_devices_are_the_same_lanes() -> None:
             np.testing.assert_array_equal(a, b)
         print("same")
     """
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
-    run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        env=os.environ | flags,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert run.stdout == "same\n", run.stderr
+    assert run_script(script, devices=2, timeout=120) == "same\n"

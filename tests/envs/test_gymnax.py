@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import functools
 import operator
-import subprocess
-import sys
-import textwrap
 from typing import Any
 
 import gymnasium
@@ -173,7 +170,7 @@ def test_images_are_flattened() -> None:
     np.testing.assert_array_equal(observation.sum(-1), 2)  # the ball and the paddle
 
 
-def test_plotting_libraries_wait_until_something_is_rendered():
+def test_plotting_libraries_wait_until_something_is_rendered(run_script):
     script = """
         import sys
         from omd import envs
@@ -185,11 +182,4 @@ def test_plotting_libraries_wait_until_something_is_rendered():
         assert pong.sns is not seaborn and pong.sns.color_palette is seaborn.color_palette
         assert pong.plt.figure is __import__("matplotlib.pyplot").pyplot.figure
     """
-    run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
+    run_script(script, timeout=120)

@@ -1,7 +1,3 @@
-import os
-import subprocess
-import sys
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -29,11 +25,9 @@ for name in alone:
 """
 
 
-def test_devices_share_the_lanes():
+def test_devices_share_the_lanes(run_script):
     """Five lanes on three devices, each with a loop of its own length: as on one device."""
-    flags = "--xla_force_host_platform_device_count=3"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    subprocess.run([sys.executable, "-c", TWO_WAYS], env=environment, check=True, timeout=120)
+    run_script(TWO_WAYS, devices=3, timeout=120)
 
 
 def lanes(bound=1.0, noise=None):

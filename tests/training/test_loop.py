@@ -1,8 +1,4 @@
 import dataclasses
-import os
-import subprocess
-import sys
-import textwrap
 
 import jax
 import numpy as np
@@ -183,7 +179,7 @@ def test_boundaries_cut_at_evaluations_and_where_learning_starts():
     assert boundaries(config, 25) == []
 
 
-def test_lanes_on_several_devices_run_programs_compiled_ahead(tmp_path):
+def test_lanes_on_several_devices_run_programs_compiled_ahead(tmp_path, run_script):
     script = f"""
         import omd
         sizes = dict(hidden=4, model_hidden=2, batch_size=8, random_steps=20, evaluate_every=20)
@@ -192,12 +188,4 @@ def test_lanes_on_several_devices_run_programs_compiled_ahead(tmp_path):
         assert run._program.devices == 2 and len(run.final_returns()) == 3
         assert sorted(run.metrics["step"].unique()) == [0, 20, 40, 60]
     """
-    run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
+    run_script(script, devices=2)

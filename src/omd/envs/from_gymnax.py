@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import importlib.util
 import pathlib
 import re
 import sys
 import types
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -36,10 +34,7 @@ def ids() -> list[str]:
                 r"^_BUILTIN_ENV_IDS = (\[.*?\])", source, re.DOTALL | re.MULTILINE
             ):
                 return list(ast.literal_eval(listed[1]))
-    with _plots_later():
-        import gymnax
-
-    return list(gymnax.registered_envs)
+    return list(_gymnax().registered_envs)
 
 
 class _Later(types.ModuleType):
@@ -51,14 +46,13 @@ class _Later(types.ModuleType):
         return getattr(importlib.import_module(self.__name__), name)
 
 
-@contextlib.contextmanager
-def _plots_later() -> Iterator[None]:
-    """Let gymnax be imported without the plotting libraries that only its `render` uses: they
-    bring SciPy's statistics along and take longer than all the rest, JAX included."""
+def _gymnax() -> types.ModuleType:
+    """gymnax, imported without the plotting libraries that only its `render` uses: they bring
+    SciPy's statistics along and take longer than all the rest, JAX included."""
     absent = [_Later(name) for name in ("matplotlib.pyplot", "seaborn") if name not in sys.modules]
     sys.modules.update({module.__name__: module for module in absent})
     try:
-        yield
+        return importlib.import_module("gymnax")
     finally:
         for module in absent:
             if sys.modules.get(module.__name__) is module:
@@ -77,13 +71,10 @@ class GymnaxEnv:
 
     def __init__(self, id: str, name: str, *, lanes: int, dtype: np.dtype) -> None:
         """`name` is gymnax' id, `id` what the user wrote; raises `InputError` if unusable."""
-        with _plots_later():
-            import gymnax
-
         self.lanes = lanes
         self.dtype = dtype
         try:
-            self._env, self._params = gymnax.make(name)
+            self._env, self._params = _gymnax().make(name)
             self._observation_space = self._env.observation_space(self._params)
             self._action_space = self._env.action_space(self._params)
         except Exception as error:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +21,8 @@ from omd.training.evaluation import evaluate
 from omd.types import Metrics, PyTree, Transition
 
 EVALUATION = "evaluation"
+Key = tuple[int, bool] | str
+"""Of a compiled program: the (steps, learn) of a chunk, or `EVALUATION`."""
 
 
 class LaneState(NamedTuple):
@@ -64,14 +66,7 @@ class Program:
         self.padding = -lanes % self.devices
         self.lanes = lanes
         self.one_by_one = jax.default_backend() == "cpu"
-        self._chunks: dict[tuple[int, bool], Any] = {}
-        self._ahead: dict[tuple[int, bool] | str, Future] = {}
-
-        def evaluate_alone(lane):
-            return _squeeze(self._evaluate_lanes(_expand(lane)))
-
-        alone = evaluate_alone if self.one_by_one and not env.on_host else None
-        self._evaluate = jax.jit(devices.over_lanes(self._evaluate_lanes, alone, self.devices))
+        self._programs: dict[Key, Callable] = {}
 
     def fresh(self, lanes: list[Config]) -> LaneState:
         """Lanes before their first step, each initialised by itself, so that its numbers are the
@@ -123,26 +118,11 @@ class Program:
     def advance(self, state: LaneState, steps: int, learn: bool) -> tuple[LaneState, Metrics]:
         """`steps` environment steps, each with one update where `learn`; metrics are means over
         the steps, [L]."""
-        if (steps, learn) in self._ahead:
-            return self._ahead[steps, learn].result()(state)
-        return self._jitted(steps, learn)(state)
-
-    def _jitted(self, steps: int, learn: bool) -> Callable:
-        if (steps, learn) not in self._chunks:
-            chunk = functools.partial(self._chunk, steps=steps, learn=learn)
-            together = functools.partial(chunk, each=jax.vmap, env_step=self.env.step)
-            alone = functools.partial(chunk, each=lambda f: f, env_step=self._step_alone)
-            turns = self.one_by_one and not self.env.on_host
-            mapped = devices.over_lanes(together, alone if turns else None, self.devices)
-            self._chunks[steps, learn] = jax.jit(
-                mapped, donate_argnums=0, out_shardings=devices.sharding(self.devices)
-            )
-        return self._chunks[steps, learn]
+        return self._run((steps, learn), state)
 
     def evaluate(self, state: LaneState) -> Metrics:
         """Return and length of `evaluate_episodes` episodes of each lane, their mean, [L]."""
-        ahead = self._ahead.get(EVALUATION)
-        return (ahead.result() if ahead else self._evaluate)(_evaluated(state))
+        return self._run(EVALUATION, _evaluated(state))
 
     def compile_ahead(self, state: LaneState, chunks: Sequence[tuple[int, bool]]) -> None:
         """Begin to compile the evaluation, and what `advance` needs for these (steps, learn), in
@@ -151,20 +131,41 @@ class Program:
         def like(x):
             return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
 
-        def compiled(function, argument):
+        def compiled(program, argument):
             with jax.enable_x64(wide):  # a thread doesn't share its parent's
-                return function.lower(argument).compile()
+                return program.lower(argument).compile()
 
         wide = bool(jax.config.read("jax_enable_x64"))
         shapes = jax.tree.map(like, state)
+        arguments = {EVALUATION: _evaluated(shapes)} | dict.fromkeys(chunks, shapes)
         threads = ThreadPoolExecutor(2, "compile")
-        if EVALUATION not in self._ahead:
-            self._ahead[EVALUATION] = threads.submit(compiled, self._evaluate, _evaluated(shapes))
-        for steps, learn in dict.fromkeys(chunks):
-            if (steps, learn) not in self._ahead:
-                function = self._jitted(steps, learn)
-                self._ahead[steps, learn] = threads.submit(compiled, function, shapes)
+        for key, argument in arguments.items():
+            if key in self._programs:
+                continue
+            future = threads.submit(compiled, self._jitted(key), argument)
+            self._programs[key] = lambda argument, future=future: future.result()(argument)
         threads.shutdown(wait=False)
+
+    def _run(self, key: Key, argument: PyTree) -> Any:
+        if key not in self._programs:
+            self._programs[key] = self._jitted(key)
+        return self._programs[key](argument)
+
+    def _jitted(self, key: Key) -> Any:
+        turns = self.one_by_one and not self.env.on_host
+        if isinstance(key, str):
+
+            def evaluate_alone(lane):
+                return _squeeze(self._evaluate_lanes(_expand(lane)))
+
+            one = evaluate_alone if turns else None
+            return jax.jit(devices.over_lanes(self._evaluate_lanes, one, self.devices))
+        steps, learn = key
+        chunk = functools.partial(self._chunk, steps=steps, learn=learn)
+        together = functools.partial(chunk, each=jax.vmap, env_step=self.env.step)
+        alone = functools.partial(chunk, each=lambda f: f, env_step=self._step_alone)
+        mapped = devices.over_lanes(together, alone if turns else None, self.devices)
+        return jax.jit(mapped, donate_argnums=0, out_shardings=devices.sharding(self.devices))
 
     def _evaluate_lanes(self, args) -> Metrics:
         key, step, agents, hyper = args
