@@ -127,8 +127,9 @@ def _environments(out: pathlib.Path, brief: bool) -> list[str]:
     lines = []
     for backend, ids in envs.available().items():
         shown = ids[:12] if brief else ids
+        label = f"{backend} (as {backend}:ID)" if backend == "mjx" else backend
         more = f", … ({len(ids)}; `omd list environments`)" if len(shown) < len(ids) else ""
-        lines.append(f"{backend}: {', '.join(shown)}{more}")
+        lines.append(f"{label}: {', '.join(shown)}{more}")
     return lines
 
 

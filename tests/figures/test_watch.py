@@ -88,6 +88,28 @@ def test_continuous_environments_are_drawn(id: str, size: int, tmp_path: pathlib
     assert (frames[0] != frames[-1]).any()
 
 
+def test_mujoco_in_jax_is_drawn_by_gymnasium(tmp_path: pathlib.Path) -> None:
+    import functools
+
+    import jax
+
+    from omd import envs
+
+    id = "mjx:Hopper-v5"
+    with watch._without_display():
+        stage = watch._stage(id, functools.partial(envs.make, id, lanes=1))
+        state, _ = stage.env.reset(jax.random.split(jax.random.key(0), 1))
+        lifted = state._replace(position=state.position.at[0, 1].add(0.3))
+        try:
+            frames = [watch._first(id, lambda s=s: stage.draw(s)) for s in (state, lifted, state)]
+        except omd.InputError as error:
+            if "libegl1" in str(error):
+                pytest.skip(str(error))
+            raise
+    assert (frames[0] != frames[1]).any()
+    np.testing.assert_array_equal(frames[0], frames[2])
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [

@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from omd.envs import from_gymnasium, from_gymnax
+from omd.envs import from_gymnasium, from_gymnax, from_mjx
 from omd.envs.distractors import DistractedEnv, noise
 from omd.envs.from_gymnasium import GymnasiumEnv
-from omd.envs.from_gymnax import GymnaxEnv
+from omd.envs.in_jax import JaxEnv
 from omd.envs.protocol import Draw, Env
 from omd.types import InputError
 
@@ -27,7 +27,7 @@ __all__ = [
     "Draw",
     "Env",
     "GymnasiumEnv",
-    "GymnaxEnv",
+    "JaxEnv",
     "available",
     "make",
     "noise",
@@ -46,8 +46,8 @@ def make(
 ) -> Env:
     """Make `lanes` independent copies of an environment that step together.
 
-    An id is looked up in gymnax first, then in Gymnasium; `gymnax:ID` and `gymnasium:ID` force
-    one of them, and `module:ID` imports a module that registers the id. Observations come as
+    An id is looked up in gymnax first, then in Gymnasium; `gymnax:ID`, `gymnasium:ID` and
+    `mjx:ID` force one, and `module:ID` imports a module that registers the id. Observations come as
     vectors, discrete ones as one-hot vectors, followed by `distractors` standard normal numbers
     (section 7). `dtype` is that of observations and rewards, and of all floats in the state of a
     JAX environment; float64 needs `jax.enable_x64`. `render_mode` is Gymnasium's. `workers` is how
@@ -74,7 +74,8 @@ def make(
     elif render_mode is not None:
         raise InputError(f"{id!r} runs in JAX and can't be rendered: use 'gymnasium:{name}'")
     else:
-        env = GymnaxEnv(id, name, lanes=lanes, dtype=dtype)
+        load = from_mjx.load if backend == "mjx" else from_gymnax.load
+        env = JaxEnv(id, *load(id, name), lanes=lanes, dtype=dtype)
     return DistractedEnv(env, distractors) if distractors else env
 
 
@@ -84,8 +85,13 @@ def on_host(id: str) -> bool:
 
 
 def available() -> dict[str, list[str]]:
-    """Ids by backend, `gymnax` and `gymnasium`, in the order in which `make` looks them up."""
-    return {"gymnax": from_gymnax.ids(), "gymnasium": from_gymnasium.ids()}
+    """Ids by backend, in the order in which `make` looks them up: those of `mjx` are Gymnasium's,
+    hence never found without the prefix."""
+    return {
+        "gymnax": from_gymnax.ids(),
+        "gymnasium": from_gymnasium.ids(),
+        "mjx": from_mjx.ids(),
+    }
 
 
 def _count(name: str, value: int, least: int) -> int:

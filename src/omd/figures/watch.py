@@ -86,8 +86,9 @@ def _stage(id: str, make: Callable[..., Any]) -> _Stage:
         env = make(render_mode="rgb_array")
         inner = getattr(env, "unwrapped", env)
         return _Stage(env, lambda state: inner.render()[0], inner.frames_per_second)
-    name = id.removeprefix("gymnax:")
-    if name not in _POSES:
+    name = id.removeprefix("gymnax:").removeprefix("mjx:")
+    mjx = id.startswith("mjx:")
+    if name not in _POSES and not mjx:
         raise InputError(
             f"environment {id!r} has no renderer: those of gymnax that have one are "
             f"{', '.join(_POSES)}, and all of Gymnasium that offer 'rgb_array'"
@@ -96,8 +97,11 @@ def _stage(id: str, make: Callable[..., Any]) -> _Stage:
     painter.reset(seed=0)
 
     def draw(state: Any) -> Frame:
-        pose = [float(getattr(state, part)[0]) for part in _POSES[name]]
-        painter.unwrapped.state = np.array(pose)
+        if mjx:
+            painter.unwrapped.set_state(np.array(state.position[0]), np.array(state.velocity[0]))
+        else:
+            pose = [float(getattr(state, part)[0]) for part in _POSES[name]]
+            painter.unwrapped.state = np.array(pose)
         return painter.render()
 
     return _Stage(env, draw, float(painter.metadata["render_fps"]))

@@ -21,6 +21,7 @@ PACKAGES = (
     "gymnax",
     "gymnasium",
     "mujoco",
+    "mujoco-mjx",
     "numpy",
     "matplotlib",
 )
