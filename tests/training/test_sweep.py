@@ -216,14 +216,16 @@ def test_killed_workers_and_a_killed_driver_change_no_number(whole, tmp_path):
         + '[[grid]]\nobjective = ["omd", "mle"]\nmodel_hidden = [1, 3]\n'
     )  # fmt: skip
     command = [sys.executable, "-m", "omd.cli", "sweep", tmp_path / "mine.toml", "--out", path,
-               "--workers", "2", "--quiet"]  # fmt: skip
-    with subprocess.Popen(command) as first:
+               "--workers", "2"]  # fmt: skip
+    log = tmp_path / "stderr"
+    with log.open("w") as stderr, subprocess.Popen(command, stderr=stderr) as first:
         wait_for(lambda: len(list(path.glob("groups/*/initial.safetensors"))) == 2)
         victims = children(first.pid)
         assert len(victims) == 2
         os.kill(victims[0], signal.SIGKILL)
         wait_for(lambda: set(children(first.pid)) - set(victims))
         first.kill()
+    assert "its worker died (SIGKILL); another one goes on from its last" in log.read_text()
     wait_for(lambda: not any(pathlib.Path(f"/proc/{pid}").exists() for pid in victims[1:]))
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -7,7 +7,7 @@ import datetime
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import rich.console
 import rich.progress
@@ -58,13 +58,26 @@ class Meter:
         }
 
 
+class Screen(NamedTuple):
+    """What an engine tells whoever waits for a sweep."""
+
+    update: Callable[[], None]
+    """To call every second or so."""
+    say: Callable[[str], None]
+    """Something happened that isn't the end of it."""
+
+
 @contextlib.contextmanager
-def display(sweep: Sweep, shown: bool) -> Iterator[Callable[[], None]]:
-    """A function to call every second or so."""
+def display(sweep: Sweep, shown: bool) -> Iterator[Screen]:
+    """Progress on standard error, or nothing unless `shown`."""
     console = rich.console.Console(stderr=True)
     if not shown:
-        yield lambda: None
+        yield Screen(lambda: None, lambda text: None)
         return
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+
     meter, told = Meter(sweep), time.monotonic()
     if console.is_terminal:
         columns = (
@@ -80,7 +93,7 @@ def display(sweep: Sweep, shown: bool) -> Iterator[Callable[[], None]]:
                 seen = meter.look()
                 bar.update(task, completed=seen["fraction"], figures=describe(sweep, seen))
 
-            yield update
+            yield Screen(update, say)
             update()
     else:
 
@@ -90,9 +103,9 @@ def display(sweep: Sweep, shown: bool) -> Iterator[Callable[[], None]]:
             if time.monotonic() - told > LINE_SECONDS:
                 told = time.monotonic()
                 text = f"{seen['fraction']:.1%} of {sweep.name}  {describe(sweep, seen)}"
-                console.print(text, highlight=False, soft_wrap=True)
+                say(text)
 
-        yield line
+        yield Screen(line, say)
 
 
 def describe(sweep: Sweep, seen: dict[str, Any]) -> str:

@@ -83,11 +83,11 @@ def run(
     machine, *_ = plan((), workers=workers, group_size=group_size)
     sweep.forgive()
     try:
-        with Stop() as stop, display(sweep, progress) as on_poll:
+        with Stop() as stop, display(sweep, progress) as screen:
             if engine == "ray":
-                on_ray.run(sweep, machine, address, lambda: stop.requested, on_poll)
+                on_ray.run(sweep, machine, address, lambda: stop.requested, screen)
             else:
-                local.run(sweep, machine, lambda: stop.requested, on_poll)
+                local.run(sweep, machine, lambda: stop.requested, screen)
     except InputError as error:
         count = len(sweep.groups) - len(missing(sweep))
         raise InputError(

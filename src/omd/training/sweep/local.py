@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from omd.errors import InputError
+from omd.training.sweep.display import Screen
 from omd.training.sweep.plan import Machine
 from omd.training.sweep.store import Sweep
 
@@ -102,9 +103,7 @@ def plan(wanted: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def run(
-    sweep: Sweep, machine: Machine, stopped: Callable[[], bool], on_poll: Callable[[], None]
-) -> None:
+def run(sweep: Sweep, machine: Machine, stopped: Callable[[], bool], screen: Screen) -> None:
     """Finish all groups that no other process has; failures are noted in the sweep's folder.
 
     Groups that others hold are looked at again until they are finished, or free. Ends early once
@@ -130,6 +129,10 @@ def run(
                         words = worker.last_words()
                         worker.end()
                         if deaths[worker.group] < ATTEMPTS:
+                            screen.say(
+                                f"group {worker.group}: {words}; another one goes on from its last "
+                                "checkpoint"
+                            )
                             waiting.appendleft(worker.group)
                         else:
                             sweep.fail(group, f"{words}, {ATTEMPTS} times in a row")
@@ -142,7 +145,7 @@ def run(
                     elif answer["outcome"] != "finished":
                         busy[worker.group] = time.monotonic()
                         waiting.append(worker.group)
-                on_poll()
+                screen.update()
         finally:
             workers = [*idle, *(key.data for key in running.get_map().values())]
             for worker in workers:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from omd.errors import InputError
+from omd.training.sweep.display import Screen
 from omd.training.sweep.local import ATTEMPTS, POLL_SECONDS
 from omd.training.sweep.plan import Group, Machine
 from omd.training.sweep.store import Sweep
@@ -27,7 +28,7 @@ def run(
     machine: Machine,
     address: str | None,
     stopped: Callable[[], bool],
-    on_poll: Callable[[], None],
+    screen: Screen,
 ) -> None:
     """Finish all groups on the cluster at `address`, or on one that this process starts.
 
@@ -63,7 +64,7 @@ def run(
                 elif answer["outcome"] != "finished":  # another process has it: look again
                     time.sleep(POLL_SECONDS)
                     waiting[_submit(remote, sweep, machine, group)] = group
-            on_poll()
+            screen.update()
         for one in waiting:
             ray.cancel(one)
     finally:
