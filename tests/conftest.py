@@ -18,15 +18,15 @@ def quick_compilation():
 
 @pytest.fixture
 def run_script():
-    """A function that runs a script in a process of its own, with so many CPU devices if asked,
-    and gives what it printed."""
+    """A function that runs a script in a process of its own, with so many CPU devices and other
+    environment variables if asked, and gives what it printed."""
 
-    def run(script, devices=None, timeout=300):
+    def run(script, devices=None, timeout=300, **variables):
         flag = f"--xla_force_host_platform_device_count={devices}"
         flags = {"XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"} if devices else {}
         done = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(script)],
-            env=os.environ | flags,
+            env=os.environ | flags | variables,
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from omd.agents.learner import smallest
 from omd.agents.sac import Noise
 
 KEY = jax.random.key(5)
@@ -188,3 +189,13 @@ def test_the_policy_finds_the_best_action_of_a_known_bandit(build, batch):
     np.testing.assert_allclose((found - best) / jnp.array([1, 4]), 0, atol=0.1)
     # the temperature holds the entropy at −dim/2
     np.testing.assert_allclose(jnp.mean(info["entropy"][-200:]), -1, atol=0.2)
+
+
+def test_the_smallest_critic_alone_has_the_gradient():
+    values = jnp.array([[1.0, 5.0, 2.0], [3.0, 4.0, 2.0], [2.0, 6.0, 0.5]])
+    np.testing.assert_array_equal(smallest(values), [1.0, 4.0, 0.5])
+    np.testing.assert_array_equal(smallest(values[:1]), values[0])
+    gradient = jax.grad(lambda x: smallest(x).sum())(values)
+    np.testing.assert_array_equal(gradient, [[1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    tied = jax.grad(lambda x: smallest(x).sum())(jnp.ones((2, 1)))
+    assert tied.sum() == 1

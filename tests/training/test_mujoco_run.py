@@ -51,3 +51,32 @@ def test_a_killed_halfcheetah_resumes_to_the_same_bits(
     for name in a:
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
     pd.testing.assert_frame_equal(resumed.metrics, whole.metrics, check_exact=True)
+
+
+def test_a_chunk_is_its_steps_one_by_one(run_script) -> None:
+    """Where the derivative of a minimum looked for the entries that equal it, XLA computed them
+    twice in a chunk of several steps, on one thread, and the gradient of θ was 0/0 at the sixth."""
+    run_script(
+        """
+        import jax, numpy as np, omd
+        from omd.training import folder
+
+        config = omd.Config(
+            env="HalfCheetah-v5", constraint_target="moved", model_output="change", hidden=64,
+            steps=400, random_steps=300, evaluate_episodes=1, inner_learning_rate=1e-3,
+        )
+
+        def after(chunks):
+            program = folder.program_of(config)
+            state = program.place(program.fresh([program.config]))
+            state, _ = program.advance(state, 300, learn=False)
+            for steps in chunks:
+                state, metrics = program.advance(state, steps, learn=True)
+                assert metrics["finite"].all()
+            return state.agent.theta, state.agent.learner.w
+
+        for a, b in zip(*map(jax.tree.leaves, (after([12]), after([1] * 12)))):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+        """,
+        NPROC="1",
+    )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -142,6 +144,15 @@ class Learner(abc.ABC):
 def moving_average(target: PyTree, w: PyTree, tau) -> PyTree:
     """w̄ after one step towards w."""
     return jax.tree.map(lambda new, old: tau * new + (1 - tau) * old, w, target)
+
+
+def smallest(values: Iterable[Array]) -> Array:
+    """The smallest of some arrays, entry by entry; one of those that tie has the gradient.
+
+    Not `jnp.min`: its derivative looks for the entries that equal the result. Where XLA computes
+    them a second time, rounded otherwise, it finds none, and the gradient is 0/0.
+    """
+    return functools.reduce(lambda a, b: jnp.where(b < a, b, a), values)
 
 
 def mean_squared(q: Float[Array, "critics batch"], y: Float[Array, " batch"]) -> Float[Array, ""]:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, UInt32
 
 from omd.agents import networks
 from omd.agents.actions import to_range, to_unit
-from omd.agents.learner import Hyper, Learner, moving_average
+from omd.agents.learner import Hyper, Learner, moving_average, smallest
 from omd.types import Metrics, PyTree, Transition
 
 LOG_STD_RANGE = (-10.0, 2.0)
@@ -152,7 +152,7 @@ class Sac(Learner):
         x = next_observation.T
         normal = self._normal(key, x)
         unit, log_density = self.sample(target.actor, jax.lax.stop_gradient(x), normal)
-        value = jnp.min(self.q(target.critics, x, unit), axis=0)
+        value = smallest(self.q(target.critics, x, unit))
         value = value - jnp.exp(target.log_temperature) * log_density
         return reward + jnp.where(batch.terminated, 0, hyper.discount) * value
 
@@ -178,7 +178,7 @@ class Sac(Learner):
             actor, log_temperature = policy
             unit, log_density = self.sample(actor, x, normal)
             temperature = jnp.exp(log_temperature)
-            value = jnp.min(self.q(w, x, unit), axis=0)
+            value = smallest(self.q(w, x, unit))
             actor_loss = jnp.mean(jax.lax.stop_gradient(temperature) * log_density - value)
             entropy = -jnp.mean(log_density)
             gap = jax.lax.stop_gradient(entropy - self.target_entropy)

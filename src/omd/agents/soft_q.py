@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array, Float, Int, UInt32
 
 from omd.agents import networks
-from omd.agents.learner import Hyper, Learner, moving_average
+from omd.agents.learner import Hyper, Learner, moving_average, smallest
 from omd.types import Metrics, PyTree, Transition
 
 
@@ -88,12 +88,10 @@ class SoftQ(Learner):
         self, target: PyTree, observation: Float[Array, "batch obs"], temperature
     ) -> Float[Array, " batch"]:
         """V(s) = α log Σ_a exp(Q(s, a)/α) of the smaller critic, or max_a Q(s, a)."""
-        qs = self.q(target, observation)
-        q = qs[0] if self.critics == 1 else jnp.minimum(*qs)
-        top = jnp.max(q, axis=0)
+        q = smallest(self.q(target, observation))
         if self.hard:
-            return top
-        top = jax.lax.stop_gradient(top)
+            return -smallest(-q)
+        top = jax.lax.stop_gradient(jnp.max(q, axis=0))
         return top + temperature * jnp.log(jnp.sum(jnp.exp((q - top) / temperature), axis=0))
 
     def targets(
