@@ -24,7 +24,7 @@ from omd.envs import from_mjx
 
 
 def rollout(name: str, count: int) -> tuple[from_mjx.State, np.ndarray, dict[str, np.ndarray]]:
-    """States, the actions taken there and what Gymnasium made of them, with the seconds."""
+    """States, the actions taken there and what Gymnasium made of them."""
     env: Any = gymnasium.make(name)
     base, rng = env.unwrapped, np.random.default_rng(0)
     states, actions, rows = [], [], []

@@ -32,6 +32,7 @@ __all__ = [
     "make",
     "noise",
     "on_host",
+    "resolve",
 ]
 
 
@@ -63,7 +64,7 @@ def make(
         raise InputError(f"dtype is {dtype}: use float32 or float64")
     if jax.dtypes.canonicalize_dtype(dtype) != dtype:
         raise InputError("dtype is float64, which JAX has turned off: wrap in jax.enable_x64(True)")
-    backend, name = _resolve(id)
+    backend, name = resolve(id)
     env: Env
     if backend == "gymnasium":
         if workers is not None:
@@ -81,7 +82,7 @@ def make(
 
 def on_host(id: str) -> bool:
     """Whether `make(id)` gives an environment that runs in Python. Doesn't start JAX."""
-    return _resolve(id)[0] == "gymnasium"
+    return resolve(id)[0] == "gymnasium"
 
 
 def available() -> dict[str, list[str]]:
@@ -104,8 +105,8 @@ def _count(name: str, value: int, least: int) -> int:
     return count
 
 
-def _resolve(id: str) -> tuple[str, str]:
-    """Backend and the id that it knows."""
+def resolve(id: str) -> tuple[str, str]:
+    """Backend and the id that it knows; raises `InputError` for an unknown id."""
     known = available()
     prefix, colon, rest = id.partition(":")
     backends = [prefix] if colon and prefix in known else list(known)

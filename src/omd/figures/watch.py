@@ -86,9 +86,8 @@ def _stage(id: str, make: Callable[..., Any]) -> _Stage:
         env = make(render_mode="rgb_array")
         inner = getattr(env, "unwrapped", env)
         return _Stage(env, lambda state: inner.render()[0], inner.frames_per_second)
-    name = id.removeprefix("gymnax:").removeprefix("mjx:")
-    mjx = id.startswith("mjx:")
-    if name not in _POSES and not mjx:
+    backend, name = envs.resolve(id)
+    if name not in _POSES and backend != "mjx":
         raise InputError(
             f"environment {id!r} has no renderer: those of gymnax that have one are "
             f"{', '.join(_POSES)}, and all of Gymnasium that offer 'rgb_array'"
@@ -97,7 +96,7 @@ def _stage(id: str, make: Callable[..., Any]) -> _Stage:
     painter.reset(seed=0)
 
     def draw(state: Any) -> Frame:
-        if mjx:
+        if backend == "mjx":
             painter.unwrapped.set_state(np.array(state.position[0]), np.array(state.velocity[0]))
         else:
             pose = [float(getattr(state, part)[0]) for part in _POSES[name]]
