@@ -72,6 +72,9 @@ def _orthogonal(normal: Float[Array, "m n"]) -> Float[Array, "m n"]:
 
 
 def apply(mlp: Mlp, x: Float[Array, "inputs batch"]) -> Float[Array, "outputs batch"]:
+    # XLA would fold the transposition that made x into every product with it, forward and back;
+    # on a CPU those run on a slower path: one copy of x made CartPole's update 1.1 times as fast
+    x = jax.lax.optimization_barrier(x)
     for layer in mlp[:-1]:
         x = relu(layer.weight @ x + layer.bias[:, None])
     return mlp[-1].weight @ x + mlp[-1].bias[:, None]
