@@ -20,8 +20,6 @@ import time
 from side_by_side import begin, last_line
 
 CHUNK, REPEATS = 1000, 5
-UPDATE_FLOPS = 19.5e6
-"""Of one OMD update, as XLA counts its compiled program (`cost_analysis`)."""
 
 SBX = """
 import time, gymnasium, numpy
@@ -69,38 +67,42 @@ def lane_steps_per_second(lanes: int, **settings) -> list[float]:
     return rates[1:]
 
 
-def measured(lanes: int, objective: str) -> float:
+def measured(lanes: int, **settings) -> float:
     code = (
         "import sys; sys.path.insert(0, 'benchmarks'); import cartpole;"
-        f"print(*cartpole.lane_steps_per_second({lanes}, objective={objective!r}))"
+        f"print(*cartpole.lane_steps_per_second({lanes}, **{settings}))"
     )
     rates = [float(x) for x in last_line([sys.executable, "-c", code]).split()]
+    what = ", ".join(f"{name} {value}" for name, value in settings.items())
     print(
-        f"{objective} {lanes:3d} lane(s): {statistics.median(rates):7.0f} lane-steps/s "
+        f"{what}, {lanes} lane(s): {statistics.median(rates):.0f} lane-steps/s "
         f"(median of {REPEATS}, best {max(rates):.0f})",
         flush=True,
     )
     return statistics.median(rates)
 
 
+def reachable(**settings) -> tuple[float, float, float]:
+    """GFLOP/s of plain products in the mix of an update with these settings, GFLOP/s of the
+    largest of them, and the update's FLOPs. In a process of its own: on one thread."""
+    code = (
+        "import sys; sys.path.insert(0, 'benchmarks'); import roofline;"
+        "from omd.config import Config; from omd.training.sweep import cost;"
+        f"products = cost.products_of(Config(**{settings}));"
+        "print(*roofline.reachable(products), cost.flops_of(products))"
+    )
+    mixed, largest, flops = map(float, last_line([sys.executable, "-c", code]).split())
+    return mixed, largest, flops
+
+
 def main() -> None:
     python = begin(__doc__.splitlines()[0])
-    mixed, largest = (
-        float(x)
-        for x in last_line(
-            [
-                sys.executable,
-                "-c",
-                "import sys; sys.path.insert(0, 'benchmarks'); import roofline;"
-                "print(*roofline.reachable()[:2])",
-            ]
-        ).split()
-    )
+    mixed, largest, flops = reachable()
     print(f"reachable: {largest:.1f} GFLOP/s for 256×32×32, {mixed:.1f} for the update's products")
-    one, ten = measured(1, "omd"), measured(10, "omd")
-    mle = measured(1, "mle")
+    one, ten = measured(1, objective="omd"), measured(10, objective="omd")
+    mle = measured(1, objective="mle")
     print(f"an OMD step takes {mle / one:.2f} × an MLE step")
-    achieved = one * UPDATE_FLOPS / 1e9
+    achieved = one * flops / 1e9
     print(
         f"achieved: {achieved:.1f} GFLOP/s, {achieved / largest:.2f} of 256×32×32, "
         f"{achieved / mixed:.2f} of the update's products"

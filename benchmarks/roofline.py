@@ -11,26 +11,17 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 
 os.environ.setdefault("NPROC", "1")
 
 import jax
 import jax.numpy as jnp
 
+from omd.config import Config
+from omd.training.sweep import cost
+
 REPEATS = 300
-# (m, k, n) and how often, counted in the update's compiled program (feature-major activations)
-CARTPOLE = {
-    (32, 32, 256): 20,
-    (32, 256, 32): 6,
-    (32, 4, 256): 9,
-    (32, 6, 256): 2,
-    (2, 32, 256): 10,
-    (32, 2, 256): 6,
-    (32, 256, 4): 4,
-    (32, 256, 6): 2,
-    (2, 256, 32): 4,
-    (4, 32, 256): 2,
-}
 
 
 def seconds_per_product(m: int, k: int, n: int) -> float:
@@ -54,17 +45,16 @@ def _timed(call) -> float:
     return time.perf_counter() - begin
 
 
-def reachable(shapes: dict[tuple[int, int, int], int] = CARTPOLE) -> tuple[float, float, float]:
-    """GFLOP/s over the shapes' mix, GFLOP/s of the largest one, and FLOPs of the mix."""
-    seconds = {shape: seconds_per_product(*shape) for shape in shapes}
-    flops = {(m, k, n): 2 * m * k * n for m, k, n in shapes}
-    work = sum(flops[s] * count for s, count in shapes.items())
-    largest = max(shapes, key=lambda s: flops[s])
-    mixed = work / sum(seconds[s] * count for s, count in shapes.items())
-    return mixed / 1e9, flops[largest] / seconds[largest] / 1e9, work
+def reachable(products: Mapping[cost.Shape, int]) -> tuple[float, float]:
+    """GFLOP/s over the mix of products, and of the largest one."""
+    seconds = {shape: seconds_per_product(*shape) for shape in products}
+    largest = max(products, key=lambda shape: cost.flops_of({shape: 1}))
+    mixed = cost.flops_of(products) / sum(seconds[s] * count for s, count in products.items())
+    return mixed / 1e9, cost.flops_of({largest: 1}) / seconds[largest] / 1e9
 
 
 if __name__ == "__main__":
-    mixed, best, work = reachable()
+    products = cost.products_of(Config())
+    mixed, best = reachable(products)
     print(f"256×32×32 product: {best:.1f} GFLOP/s")
-    print(f"mix of one update ({work / 1e6:.1f} MFLOP): {mixed:.1f} GFLOP/s")
+    print(f"mix of one update ({cost.flops_of(products) / 1e6:.1f} MFLOP): {mixed:.1f} GFLOP/s")

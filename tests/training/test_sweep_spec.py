@@ -121,7 +121,7 @@ def test_groups_hold_one_shape_and_fit_into_memory():
     assert max(len(g.lanes) for g in groups) == plan.CPU_LANES
     assert lanes[groups[0].lanes[0]].seed_list == (0,)
     one = groups[0]
-    # OMD's products by hand are those of its compiled program: see test_sweep_cost
+    # what is counted: test_sweep_cost
     assert one.flops > 0
     assert one.bytes > 4 * 400 * 11
     device = plan.groups(lanes, Machine("gpu", 1, 1e9))

@@ -6,7 +6,8 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +17,9 @@ from omd.config import Config
 from omd.training import folder
 from omd.training.loop import Program
 from omd.types import PyTree
+
+Shape = tuple[int, int, int]
+"""Of a matrix product: m, k, n for [m, k] @ [k, n]."""
 
 
 class Cost(NamedTuple):
@@ -31,16 +35,34 @@ class Cost(NamedTuple):
 @functools.cache
 def cost_of(config: Config) -> Cost:
     """The cost of a lane with these settings; raises `InputError` where they can't be trained."""
+    program, state, traced = _traced(config)
+    minibatches = program.agent.objective.minibatches
+    draws = 4 * program.config.evaluate_every * program.config.batch_size * minibatches
+    return Cost(flops_of(_products(traced, _trips(program))), size_of(state) + draws)
+
+
+def products_of(config: Config) -> dict[Shape, int]:
+    """The matrix products of one environment step of a lane with its update, and how often."""
+    program, _, traced = _traced(config)
+    return dict(_products(traced, _trips(program)))
+
+
+def flops_of(products: Mapping[Shape, int]) -> float:
+    """Floating-point operations of so many products."""
+    return float(sum(2 * math.prod(shape) * count for shape, count in products.items()))
+
+
+def _traced(config: Config) -> tuple[Program, PyTree, Any]:
     with folder.precision(config):
         program = folder.program_of(config, 1)
         state = jax.eval_shape(lambda: program.fresh([config]))
-        config = program.config  # the resolved one
-        traced = jax.make_jaxpr(lambda s: program.advance(s, 1, True))(state)
+        return program, state, jax.make_jaxpr(lambda s: program.advance(s, 1, True))(state).jaxpr
+
+
+def _trips(program: Program) -> int:
+    """Of a loop of unknown length: what the hypergradient may take."""
     method = program.agent.objective.method
-    trips = getattr(method, "max_steps", getattr(method, "restart", 1))
-    minibatches = program.agent.objective.minibatches
-    draws = 4 * config.evaluate_every * config.batch_size * minibatches
-    return Cost(_flops(traced.jaxpr, trips), size_of(state) + draws)
+    return getattr(method, "max_steps", getattr(method, "restart", 1))
 
 
 def size_of(tree: PyTree) -> int:
@@ -54,23 +76,30 @@ def size_of(tree: PyTree) -> int:
     return sum(one(leaf) for leaf in jax.tree.leaves(tree))
 
 
-def _flops(jaxpr: Any, trips: int) -> float:
-    """Of the matrix products in a jaxpr; loops of unknown length count `trips` times."""
-    total = 0.0
+def _products(jaxpr: Any, trips: int) -> Counter[Shape]:
+    """Those of a jaxpr; loops of unknown length count `trips` times."""
+    total: Counter[Shape] = Counter()
     for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            left = equation.invars[0].aval.shape
-            inner = math.prod(left[i] for i in contracted)
-            total += 2 * inner * math.prod(equation.outvars[0].aval.shape)
-        times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
-        times = trips if equation.primitive.name == "while" else times
-        inner_jaxprs = [_flops(sub, trips) for sub in _inner(equation)]
-        if equation.primitive.name == "cond":
-            total += max(inner_jaxprs)
-        else:
-            total += times * sum(inner_jaxprs)
+        name = equation.primitive.name
+        if name == "dot_general":
+            shape, count = _shape(equation)
+            total[shape] += count
+        times = equation.params.get("length", 1) if name == "scan" else 1
+        times = trips if name == "while" else times
+        inner = [_products(sub, trips) for sub in _inner(equation)]
+        for one in [max(inner, key=flops_of)] if name == "cond" else inner:
+            for shape, count in one.items():
+                total[shape] += times * count
     return total
+
+
+def _shape(equation: Any) -> tuple[Shape, int]:
+    """Of a dot_general, and the number of such products in its batch."""
+    (contracted, _), (batched, _) = equation.params["dimension_numbers"]
+    left, right = (x.aval.shape for x in equation.invars)
+    batch = math.prod(left[i] for i in batched)
+    k = math.prod(left[i] for i in contracted)
+    return (math.prod(left) // max(1, batch * k), k, math.prod(right) // max(1, batch * k)), batch
 
 
 def _inner(equation: Any) -> list[Any]:
