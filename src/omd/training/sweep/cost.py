@@ -60,9 +60,10 @@ def _traced(config: Config) -> tuple[Program, PyTree, Any]:
 
 
 def _trips(program: Program) -> int:
-    """Of a loop of unknown length: what the hypergradient may take."""
+    """Products that an iterative hypergradient may take."""
     method = program.agent.objective.method
-    return getattr(method, "max_steps", getattr(method, "restart", 1))
+    cycles = getattr(method, "restart", 1) * getattr(method, "max_restarts", 1)
+    return getattr(method, "max_steps", cycles)
 
 
 def size_of(tree: PyTree) -> int:
@@ -77,7 +78,7 @@ def size_of(tree: PyTree) -> int:
 
 
 def _products(jaxpr: Any, trips: int) -> Counter[Shape]:
-    """Those of a jaxpr; loops of unknown length count `trips` times."""
+    """Those of a jaxpr; linear solves and loops of unknown length count `trips` times."""
     total: Counter[Shape] = Counter()
     for equation in jaxpr.eqns:
         name = equation.primitive.name
@@ -85,9 +86,11 @@ def _products(jaxpr: Any, trips: int) -> Counter[Shape]:
             shape, count = _shape(equation)
             total[shape] += count
         times = equation.params.get("length", 1) if name == "scan" else 1
-        times = trips if name == "while" else times
+        times = trips if name in ("while", "linear_solve") else times
         inner = [_products(sub, trips) for sub in _inner(equation)]
-        for one in [max(inner, key=flops_of)] if name == "cond" else inner:
+        if inner and name in ("cond", "linear_solve"):  # branches; copies of lineax's operator
+            inner = [max(inner, key=flops_of)]
+        for one in inner:
             for shape, count in one.items():
                 total[shape] += times * count
     return total
