@@ -20,6 +20,7 @@ HYPERGRADIENTS = (
     "normal-cg",
     "gmres",
     "nystrom",
+    "gauss-newton",
     "dense",
     "pseudo-inverse",
 )

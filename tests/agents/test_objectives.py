@@ -105,6 +105,70 @@ def test_the_closed_form_is_general_double_differentiation(build, batch, setting
     assert float(info["outer_gradient_norm"]) > 0
 
 
+def jacobian_of(learner, w, batch):
+    """∂Q_w(s, a)/∂w [critics · batch, parameters], and w as a vector's function."""
+    flat, unravel = jax.flatten_util.ravel_pytree(w)
+    jacobian = jax.jacobian(lambda v: learner.predictions(unravel(v), batch))(flat)
+    return jacobian.reshape(-1, flat.size)
+
+
+@pytest.mark.parametrize("kind", ["soft-q", "sac"])
+def test_tangent_kernels_are_products_of_the_jacobian(build, batch, kind):
+    agent, state, _ = build(learner=kind)
+    data = batch(0, continuous=kind == "sac")
+    w = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(KEY, x.shape), state.learner.w)
+    jacobian = jacobian_of(agent.learner, w, data)
+    kernels = agent.learner.tangent_kernels(w, data)
+    expected = (jacobian @ jacobian.T).reshape(2, 16, 2, 16)
+    for i in range(2):
+        np.testing.assert_allclose(kernels[i], expected[i, :, i], rtol=1e-11, atol=1e-13)
+    np.testing.assert_array_equal(expected[0, :, 1], 0)
+
+
+@pytest.mark.parametrize("outer", ["same", "fresh"])
+@pytest.mark.parametrize("kind", ["soft-q", "sac"])
+def test_gauss_newton_is_the_dense_formula(build, batch, kind, outer):
+    agent, state, hyper = build(
+        learner=kind, outer_batch=outer, hypergradient="gauss-newton:damping=1e-2"
+    )
+    batches = [batch(i, continuous=kind == "sac") for i in range(agent.objective.minibatches)]
+    inner, last = batches[0], agent.objective.inner_keys(KEY)[-1]
+    after, info = agent.update(state, batches, KEY, hyper)
+    objective, learner, w = agent.objective, agent.learner, after.learner.w
+    target = before_last_move(agent, state, inner, hyper, after)
+    _, g = objective.outer_gradient(w, target, batches[-1], hyper, last)
+    constraint = objective.jacobian(w, jnp.zeros(16), inner)
+    u, _ = objective.method.solve(constraint, g)
+    jacobian = jacobian_of(learner, w, inner)
+    hessian = 2 / 32 * jacobian.T @ jacobian
+    flat, _ = jax.flatten_util.ravel_pytree(g)
+    expected = np.linalg.solve(hessian + 1e-2 * np.eye(flat.size), flat)
+    mine, _ = jax.flatten_util.ravel_pytree(u)
+    np.testing.assert_allclose(mine, expected, rtol=1e-8, atol=1e-12)
+    assert np.isfinite(float(info["outer_gradient_norm"]))
+
+
+def test_undamped_gauss_newton_gives_targets_the_true_bellman_residual(build, batch):
+    """Where critics have more parameters than the minibatch has residuals: J (JᵀJ)⁺ Jᵀ = 1."""
+    agent, state, hyper = build(hidden=40, hypergradient="gauss-newton:damping=1e-5")
+    data, key, objective = batch(0), KEY, agent.objective
+    keys = iter(jax.random.split(jax.random.key(8), 40))
+    w = jax.tree.map(lambda x: x + 0.5 * jax.random.normal(next(keys), x.shape), state.learner.w)
+    _, g = objective.outer_gradient(w, state.learner.target, data, hyper, key)
+    y = agent.learner.targets(
+        state.learner.target, data.reward, data.next_observation, data, hyper, key
+    )
+    u, _ = objective.method.solve(objective.jacobian(w, y, data), g)
+    residual = agent.learner.predictions(w, data) - y
+    kernels = 2 / 32 * agent.learner.tangent_kernels(w, data)
+    damped = kernels + 1e-5 * jnp.eye(16)
+    left = jnp.einsum("cij,cj->ci", kernels, jnp.linalg.solve(damped, residual[..., None])[..., 0])
+    weights = objective.target_weights(w, u, data)
+    np.testing.assert_allclose(weights, 2 / 32 * left.sum(axis=0), rtol=1e-6)
+    limit = 2 / 32 * jnp.sum(residual, axis=0)
+    assert jnp.linalg.norm(weights - limit) < 1e-2 * jnp.linalg.norm(limit)
+
+
 @pytest.mark.parametrize("kind", ["soft-q", "sac"])
 def test_the_hypergradient_is_the_slope_of_the_true_bellman_error(build, batch, kind):
     """Finite differences through the inner minimum itself: w trained to convergence.

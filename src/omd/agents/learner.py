@@ -107,6 +107,10 @@ class Learner(abc.ABC):
     def predictions(self, w: PyTree, batch: Transition) -> Float[Array, "critics batch"]:
         """Q_w(s, a) at the minibatch's states and actions."""
 
+    @abc.abstractmethod
+    def tangent_kernels(self, w: PyTree, batch: Transition) -> Float[Array, "critics batch batch"]:
+        """J Jᵀ of each critic, with J = ∂Q_w(s, a)/∂w at the minibatch's states and actions."""
+
     def bellman_error(
         self, w: PyTree, target: PyTree, batch: Transition, hyper: Hyper, key: Array
     ) -> Float[Array, ""]:

@@ -80,6 +80,21 @@ def apply(mlp: Mlp, x: Float[Array, "inputs batch"]) -> Float[Array, "outputs ba
     return mlp[-1].weight @ x + mlp[-1].bias[:, None]
 
 
+def tangent_kernel(
+    mlp: Mlp, x: Float[Array, "inputs batch"], outputs: Float[Array, "outputs batch"]
+) -> Float[Array, "batch batch"]:
+    """J Jᵀ for J = ∂(outputs · mlp(x))/∂(weights and biases) [batch, parameters], layer by layer:
+    no matrix has a side of the parameters' number."""
+    inputs = [x]
+    for layer in mlp[:-1]:
+        inputs.append(relu(layer.weight @ inputs[-1] + layer.bias[:, None]))
+    kernel, delta = jnp.zeros((x.shape[1],) * 2, x.dtype), outputs
+    for layer, a in zip(reversed(mlp), reversed(inputs), strict=True):
+        kernel += (a.T @ a + 1) * (delta.T @ delta)
+        delta = (layer.weight.T @ delta) * jnp.sign(a)
+    return kernel
+
+
 def random_mlps(
     count: int, key: Array, inputs: int, outputs: int, width: int, dtype: DTypeLike
 ) -> tuple[Mlp, ...]:

@@ -136,6 +136,11 @@ class Sac(Learner):
         joint = jnp.concatenate([x, unit])
         return jnp.stack([networks.apply(critic, joint)[0] for critic in w])
 
+    def tangent_kernels(self, w: PyTree, batch: Transition) -> Float[Array, "critics batch batch"]:
+        joint = jnp.concatenate([batch.observation.T, to_unit(self.spec, batch.action).T])
+        one = jnp.ones((1, joint.shape[1]), joint.dtype)
+        return jnp.stack([networks.tangent_kernel(critic, joint, one) for critic in w])
+
     def targets(
         self,
         target: SacTarget,

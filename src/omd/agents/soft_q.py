@@ -108,8 +108,15 @@ class SoftQ(Learner):
         return reward + jnp.where(batch.terminated, 0, hyper.discount) * value
 
     def predictions(self, w: PyTree, batch: Transition) -> Float[Array, "critics batch"]:
-        chosen = jax.nn.one_hot(batch.action, self.actions, axis=0, dtype=self.dtype)
+        chosen = self._chosen(batch)
         return jnp.stack([jnp.sum(q * chosen, axis=0) for q in self.q(w, batch.observation)])
+
+    def tangent_kernels(self, w: PyTree, batch: Transition) -> Float[Array, "critics batch batch"]:
+        x, chosen = batch.observation.T, self._chosen(batch)
+        return jnp.stack([networks.tangent_kernel(critic, x, chosen) for critic in w])
+
+    def _chosen(self, batch: Transition) -> Float[Array, "actions batch"]:
+        return jax.nn.one_hot(batch.action, self.actions, axis=0, dtype=self.dtype)
 
     def step(
         self,

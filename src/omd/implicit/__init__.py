@@ -5,6 +5,7 @@ See the README beside this file for which equation of the paper each module serv
 
 from omd.implicit import problems
 from omd.implicit.direct import Dense, PseudoInverse
+from omd.implicit.gauss_newton import GaussNewton, LeastSquares
 from omd.implicit.gradcheck import GradCheck, gradcheck
 from omd.implicit.iterative import CG, GMRES, NormalCG
 from omd.implicit.methods import AbstractMethod, Identity, Neumann, Nystrom
@@ -19,8 +20,10 @@ __all__ = [
     "METHODS",
     "AbstractMethod",
     "Dense",
+    "GaussNewton",
     "GradCheck",
     "Identity",
+    "LeastSquares",
     "Neumann",
     "NormalCG",
     "Nystrom",

@@ -8,6 +8,7 @@ from typing import Any
 
 from omd.implicit import check as door
 from omd.implicit.direct import Dense, PseudoInverse
+from omd.implicit.gauss_newton import GaussNewton
 from omd.implicit.iterative import CG, GMRES, NormalCG
 from omd.implicit.methods import AbstractMethod, Identity, Neumann, Nystrom
 from omd.implicit.unrolled import Unrolled
@@ -23,6 +24,9 @@ METHODS: dict[str, type[AbstractMethod] | type[Unrolled]] = {
     "pseudo-inverse": PseudoInverse,
     "unrolled": Unrolled,
 }
+"""Those that ask no more of a constraint than its derivative."""
+
+_ALL = {**METHODS, "gauss-newton": GaussNewton}
 
 
 def get(name: str, **settings: Any) -> AbstractMethod | Unrolled:
@@ -31,7 +35,7 @@ def get(name: str, **settings: Any) -> AbstractMethod | Unrolled:
     Raises ValueError for an unknown name or setting (with the nearest known one) or a bad value.
     """
     name, _, text = name.partition(":")
-    method = METHODS[door.one_of("hypergradient", name, METHODS)]
+    method = _ALL[door.one_of("hypergradient", name, _ALL)]
     settings = {**_parse(name, text), **settings}
     known = [field.name for field in dataclasses.fields(method)]
     for setting in settings:

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from omd.agents.learner import Hyper, mean_squared
 from omd.agents.objectives.objective import AgentState, Objective, diagnostics
+from omd.implicit import LeastSquares
 from omd.types import Metrics, PyTree, Transition
 
 
@@ -57,7 +58,7 @@ class Omd(Objective):
             y, pull_to_made = jax.vjp(lambda made: targets(target, made, last), model_made)
 
         loss, g = self.outer_gradient(learner.w, target, outer, hyper, last)
-        u, report = self.method.solve(self.hessian_product(learner.w, y, inner), g)
+        u, report = self.method.solve(self.jacobian(learner.w, y, inner), g)
         weights = self.target_weights(learner.w, u, inner)
         (gradient,) = pull_to_theta(*pull_to_made(weights))
         theta, moments = self.descend(state, gradient, hyper)
@@ -79,13 +80,23 @@ class Omd(Objective):
         y = self.learner.targets(target, batch.reward, batch.next_observation, batch, hyper, key)
         return jax.value_and_grad(lambda w: mean_squared(self.learner.predictions(w, batch), y))(w)
 
-    def hessian_product(self, w: PyTree, y: Float[Array, " batch"], batch: Transition):
-        """v -> (∂h/∂w) v, the Hessian of eq. (10) in w at fixed targets: it is symmetric."""
+    def jacobian(self, w: PyTree, y: Float[Array, " batch"], batch: Transition) -> LeastSquares:
+        """∂h/∂w, the Hessian of eq. (10) in w at fixed targets. A critic is a block; residuals
+        are √(2/n) (Q − y) with n the number of critics times the minibatch."""
+        root = (2 / (self.learner.critics * y.size)) ** 0.5
 
         def constraint(w):
             return jax.grad(lambda w: mean_squared(self.learner.predictions(w, batch), y))(w)
 
-        return lambda v: jax.jvp(constraint, (w,), (v,))[1]
+        def residuals(w):
+            return root * self.learner.predictions(w, batch)
+
+        return LeastSquares(
+            product=lambda v: jax.jvp(constraint, (w,), (v,))[1],
+            push=lambda v: jax.jvp(residuals, (w,), (v,))[1],
+            pull=lambda z: jax.vjp(residuals, w)[1](z)[0],
+            gram=lambda: root**2 * self.learner.tangent_kernels(w, batch),
+        )
 
     def target_weights(self, w: PyTree, u: PyTree, batch: Transition) -> Float[Array, " batch"]:
         """∂(−u·h)/∂y for each target y of the minibatch."""

@@ -1,0 +1,69 @@
+"""Gauss–Newton for inner problems that are least squares: the inverse costs a solve in samples."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import lineax as lx
+from jaxtyping import Array, ArrayLike, Float, PyTree
+
+from omd.implicit import check as door
+from omd.implicit.methods import AbstractMethod
+from omd.implicit.report import Report, of_approximation
+from omd.implicit.trees import Vjp, scale, subtract
+
+
+@dataclasses.dataclass(frozen=True)
+class LeastSquares:
+    """The Jacobian of h = ∂/∂w ½‖r(w)‖² = Jᵀr with J = ∂r/∂w, and what is known of J.
+
+    A `Vjp` like any other, for ∂h/∂w is symmetric: all methods take it. The residuals come in
+    blocks [blocks, m] that share no parameter, so that J Jᵀ is zero between them.
+    """
+
+    product: Vjp
+    """v -> (∂h/∂w) v."""
+    push: Callable[[PyTree], Float[Array, "blocks m"]]
+    """v -> J v."""
+    pull: Callable[[Float[Array, "blocks m"]], PyTree]
+    """z -> Jᵀ z."""
+    gram: Callable[[], Float[Array, "blocks m m"]]
+    """J Jᵀ of each block."""
+
+    def __call__(self, v: PyTree) -> PyTree:
+        return self.product(v)
+
+
+class GaussNewton(AbstractMethod):
+    """u = (JᵀJ + damping · I)⁻¹ g: the curvature of the residuals is left out of ∂h/∂w.
+
+    By Woodbury's identity on J Jᵀ [m, m], so no matrix has a side of w's length, and nothing is
+    iterated. Exact up to the damping where the residuals are zero or linear in w. For callers
+    that hand `solve` a `LeastSquares`, as the agents do; ValueError for any other constraint.
+    """
+
+    damping: ArrayLike = 1e-3
+
+    def __check_init__(self) -> None:
+        door.number("damping", self.damping, positive=True)
+
+    def solve(self, vjp: Vjp, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+        if not isinstance(vjp, LeastSquares):
+            raise ValueError(
+                "gauss-newton needs a constraint that is known to be the gradient of a sum of "
+                "squares (implicit.LeastSquares), and this one is just a function; take cg."
+            )
+        image = vjp.push(g)
+        damping = jnp.asarray(self.damping, image.dtype)
+        identity = damping * jnp.eye(image.shape[-1], dtype=image.dtype)
+        # one by one: factorisations in a batch can lock up XLA's threads on a CPU
+        inside = [_solve(k + identity, b) for k, b in zip(vjp.gram(), image, strict=True)]
+        u = scale(1 / damping, subtract(g, vjp.pull(jnp.stack(inside))))
+        return u, of_approximation(vjp, u, g, 0, check, damping)
+
+
+def _solve(matrix: Float[Array, "m m"], right: Float[Array, " m"]) -> Float[Array, " m"]:
+    operator = lx.MatrixLinearOperator(matrix, lx.positive_semidefinite_tag)
+    return lx.linear_solve(operator, right, lx.Cholesky(), throw=False).value

@@ -1,0 +1,65 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from omd import implicit
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def least_squares(residuals, w):
+    """`LeastSquares` of residuals [blocks, m], whatever they share."""
+    jacobian = jax.jacobian(residuals)(w)
+    return implicit.LeastSquares(
+        product=lambda v: jax.jvp(jax.grad(lambda w: 0.5 * jnp.sum(residuals(w) ** 2)), (w,), (v,))[
+            1
+        ],
+        push=lambda v: jax.jvp(residuals, (w,), (v,))[1],
+        pull=lambda z: jax.vjp(residuals, w)[1](z)[0],
+        gram=lambda: jnp.einsum("bin,bjn->bij", jacobian, jacobian),
+    )
+
+
+def test_it_is_the_damped_inverse_of_the_jacobian_s_square():
+    a = jax.random.normal(jax.random.key(0), (5, 7))
+    w, g = jax.random.normal(jax.random.key(1), (2, 7))
+    constraint = least_squares(lambda w: jnp.tanh(a @ w)[None], w)
+    u, report = implicit.GaussNewton(damping=0.1).solve(constraint, g, check=True)
+    jacobian = jax.jacobian(lambda w: jnp.tanh(a @ w))(w)
+    expected = jnp.linalg.solve(jacobian.T @ jacobian + 0.1 * jnp.eye(7), g)
+    np.testing.assert_allclose(u, expected, rtol=1e-11)
+    # the report is about ∂h/∂w itself, with the curvature that was left out
+    assert int(report.status) == implicit.Status.MEASURED
+    damped = constraint(u) + 0.1 * u
+    wanted = jnp.linalg.norm(damped - g) / jnp.linalg.norm(g)
+    np.testing.assert_allclose(report.solve_residual, wanted, rtol=1e-9)
+    assert report.solve_residual > 1e-3
+
+
+def test_it_is_exact_where_the_residuals_are_linear():
+    a = jax.random.normal(jax.random.key(0), (2, 4, 3))  # two blocks of their own parameters
+    w, g = jax.random.normal(jax.random.key(1), (2, 2, 3))
+    constraint = least_squares(lambda w: jnp.einsum("bij,bj->bi", a, w), w)
+    # gram of a block: the other's parameters are not in it
+    constraint = implicit.LeastSquares(
+        constraint.product, constraint.push, constraint.pull, lambda: a @ a.transpose(0, 2, 1)
+    )
+    u, report = implicit.get("gauss-newton:damping=1e-3").solve(constraint, g, check=True)
+    assert report.solve_residual < 1e-11
+    dense, _ = implicit.Dense(damping=1e-3).solve(constraint, g)
+    np.testing.assert_allclose(u, dense, rtol=1e-9)
+
+
+def test_other_constraints_and_bad_damping_are_refused():
+    with pytest.raises(ValueError, match="gauss-newton needs a constraint that is known to be"):
+        implicit.hypergradient(
+            lambda w, theta: w @ w, lambda w, theta: w - theta, jnp.ones(2), jnp.ones(2),
+            method=implicit.GaussNewton(),
+        )  # fmt: skip
+    with pytest.raises(ValueError, match="damping must be finite, greater than 0"):
+        implicit.GaussNewton(damping=0.0)
