@@ -38,7 +38,7 @@ print(numpy.median(rates))
 """
 
 
-def rates(objective: str) -> tuple[float, float, float, float]:
+def rates(**settings) -> tuple[float, float, float, float]:
     """Steps a second (median over chunks), updates a second alone, FLOPs of an update, and the
     share of a step that is outside it. Runs in a process of its own."""
     import jax
@@ -47,7 +47,7 @@ def rates(objective: str) -> tuple[float, float, float, float]:
     from omd.config import Config
     from omd.training import folder
 
-    config = Config(env="HalfCheetah-v5", objective=objective, steps=100_000, evaluate_episodes=1)
+    config = Config(env="HalfCheetah-v5", steps=100_000, evaluate_episodes=1, **settings)
     program = folder.program_of(config)
     state = program.place(program.fresh([program.config]))
     state, _ = program.advance(state, 300, learn=False)
@@ -82,13 +82,13 @@ def rates(objective: str) -> tuple[float, float, float, float]:
     return *rates, flops["flops"], statistics.median(outside)
 
 
-def _rates(objective: str) -> tuple[float, float, float]:
+def _rates(**settings: str) -> tuple[float, float, float]:
     code = "import sys; sys.path.insert(0, 'benchmarks'); import halfcheetah;"
-    line = last_line([sys.executable, "-c", code + f"print(*halfcheetah.rates({objective!r}))"])
+    line = last_line([sys.executable, "-c", code + f"print(*halfcheetah.rates(**{settings}))"])
     steps, updates, flops, outside = (float(x) for x in line.split())
     print(
-        f"{objective:5s} {steps:6.1f} steps/s (median of {REPEATS}); {updates:6.1f} updates/s "
-        f"alone, {flops / 1e6:.0f} MFLOP each; {outside:.1%} of the time outside them",
+        f"{', '.join(settings.values())}: {steps:.1f} steps/s (median of {REPEATS}); "
+        f"{updates:.1f} updates/s alone, {flops / 1e6:.0f} MFLOP each; {outside:.1%} of the time outside them",
         flush=True,
     )
     return steps, updates, flops
@@ -103,9 +103,10 @@ def main() -> None:
     )
     reachable, cores = last_line([sys.executable, "-c", code]).split()
     print(f"reachable: {float(reachable):.1f} GFLOP/s for 512×256×256 on {cores} cores")
-    plain, _, _ = _rates("none")
-    _rates("mle")
-    omd, updates, flops = _rates("omd")
+    plain, _, _ = _rates(objective="none")
+    _rates(objective="mle")
+    omd, updates, flops = _rates(objective="omd")
+    _rates(objective="omd", hypergradient="gauss-newton")
     achieved = updates * flops / 1e9
     print(f"achieved by an OMD update: {achieved:.1f} GFLOP/s, {achieved / float(reachable):.2f}")
     sbx = float(last_line([python, "-c", SBX]))
