@@ -88,7 +88,8 @@ def _rates(**settings: str) -> tuple[float, float, float]:
     steps, updates, flops, outside = (float(x) for x in line.split())
     print(
         f"{', '.join(settings.values())}: {steps:.1f} steps/s (median of {REPEATS}); "
-        f"{updates:.1f} updates/s alone, {flops / 1e6:.0f} MFLOP each; {outside:.1%} of the time outside them",
+        f"{updates:.1f} updates/s alone, {flops / 1e6:.0f} MFLOP each; "
+        f"{outside:.1%} of the time outside them",
         flush=True,
     )
     return steps, updates, flops
