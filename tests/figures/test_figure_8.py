@@ -8,6 +8,7 @@ from omd.config import Config
 from omd.errors import InputError
 from omd.figures import figure_8
 from omd.training import files
+from omd.training.run import load
 
 
 @pytest.fixture
@@ -16,8 +17,8 @@ def run(tmp_path):
 
     def make(name, seeds=(0, 1), offset=0.0, until=100, **settings):
         config = Config(
-            env="HalfCheetah-v5", seeds=seeds, steps=100, random_steps=20, batch_size=16,
-            evaluate_every=5, **settings,
+            env="HalfCheetah-v5", seeds=seeds, steps=100, random_steps=20, evaluate_every=5,
+            **{"batch_size": 16, **settings},
         ).resolved(continuous=True)  # fmt: skip
         folder = tmp_path / name
         folder.mkdir()
@@ -67,10 +68,25 @@ def test_points_are_means_of_the_last_ten_evaluations(run, tmp_path, monkeypatch
     np.testing.assert_allclose(right["OMD"].lines[0].get_ydata(), [78, 58])
 
 
+def test_settings_that_objectives_don_t_share_are_told(run):
+    runs = [
+        run("a", inner_learning_rate=1e-3, hypergradient="gauss-newton"),
+        run("b", objective="mle", learning_rate=1e-4),
+        run("c", objective="none"),
+    ]
+    told = figure_8._told(figure_8._frame([load(folder) for folder in runs]))
+    assert told == (
+        " inner learning rate: 0.0003 (MLE and SAC, no model); 0.001 (OMD)."
+        " learning rate: 0.0001 (MLE); 0.0003 (OMD). hypergradient: gauss-newton (OMD)."
+    )
+
+
 def test_runs_that_don_t_go_together_are_refused(run, tmp_path):
     first = run("a")
-    with pytest.raises(InputError, match="tau differs between the runs"):
-        figure_8.make(tmp_path / "out", runs=[first, run("b", objective="mle", tau=0.1)])
+    with pytest.raises(InputError, match="batch_size differs between the runs"):
+        figure_8.make(tmp_path / "out", runs=[first, run("b", objective="mle", batch_size=8)])
+    with pytest.raises(InputError, match=r"tau differs between the runs of objective 'omd' \(0.0"):
+        figure_8.make(tmp_path / "out", runs=[first, run("d", distractors=32, tau=0.1)])
     with pytest.raises(InputError, match=r"seed 1 of objective 'omd'.* is in two runs"):
         figure_8.make(tmp_path / "out", runs=[first, run("c", seeds=(1, 2))])
     with pytest.raises(InputError, match="no run with an evaluation"):

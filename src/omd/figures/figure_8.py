@@ -17,8 +17,17 @@ from omd.types import InputError
 
 PANELS = {"left": "model_hidden", "right": "distractors"}
 COLUMNS = ["panel", "objective", "model_hidden", "distractors", "seed", "step", "episode_return"]
-SHARED = ("env", "learner", "steps", "evaluate_every", "inner_steps", "hypergradient",
-          "learning_rate", "inner_learning_rate", "tau", "batch_size")  # fmt: skip
+SHARED = ("env", "learner", "steps", "evaluate_every", "batch_size")
+MODELS = ("omd", "mle", "vep")
+OWN = {
+    "inner_learning_rate": (*MODELS, "none"),
+    "tau": (*MODELS, "none"),
+    "inner_steps": (*MODELS, "none"),
+    "learning_rate": MODELS,
+    "model_output": MODELS,
+    "hypergradient": ("omd",),
+}
+"""Settings that each objective may have its own of, and the objectives that they concern."""
 WIDTH = 64
 """Of the models that meet distractors, as in appendix F."""
 DASHES = ("-", "--", ":", "-.")
@@ -28,13 +37,14 @@ def make(out: Path, *, runs: Sequence[str | Path]) -> list[Path]:
     """Writes figure-8.png, .pdf, .csv (a line an evaluation) and .json from run folders.
 
     Runs of one objective, width and number of distractors are pooled. Plain SAC (`none`) has no
-    width: it is a line across the left panel. Raises `InputError` where there are no numbers, where
-    runs differ in what the figure doesn't show, or hold the same seed of the same point twice.
+    width: it is a line across the left panel. Settings that objectives don't share are told in the
+    caption. Raises `InputError` where there are no numbers, where runs differ in what the figure
+    doesn't show, or hold the same seed of the same point twice.
     """
     loaded = [load(folder) for folder in runs]
     frame = _frame(loaded)
     panels = pd.concat([_panel_of(frame, panel) for panel in PANELS], ignore_index=True)
-    figure = _draw(panels, loaded)
+    figure = _draw(panels, loaded, _told(frame))
     record = {
         "figure": 8,
         "runs": [{"name": run.path.name, "settings": run.config.to_dict()} for run in loaded],
@@ -47,7 +57,7 @@ def _frame(runs: Sequence[Run]) -> pd.DataFrame:
     """All evaluations of all runs, with their settings beside them."""
     frames = []
     for run in runs:
-        settings: dict[str, Any] = {name: getattr(run.config, name) for name in SHARED}
+        settings: dict[str, Any] = {name: getattr(run.config, name) for name in (*SHARED, *OWN)}
         for name in ("objective", "distractors"):
             settings[name] = getattr(run.config, name)
         plain = run.config.objective == "none"
@@ -56,14 +66,17 @@ def _frame(runs: Sequence[Run]) -> pd.DataFrame:
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
     if frame.empty:
         raise InputError("no run with an evaluation: give figure 8 the folders of trained runs")
-    for name in SHARED:
-        rows = frame[frame["objective"] != "none"] if name == "learning_rate" else frame
-        if rows[name].nunique() > 1:
-            values = ", ".join(map(str, sorted(rows[name].unique())))
-            raise InputError(
-                f"{name} differs between the runs ({values}), which figure 8 doesn't show: give "
-                "runs that share it"
-            )
+    for name in (*SHARED, *OWN):
+        concerned = frame[frame["objective"].isin(OWN.get(name, frame["objective"].unique()))]
+        groups = concerned.groupby("objective") if name in OWN else [("", concerned)]
+        for objective, rows in groups:
+            if rows[name].nunique() > 1:
+                values = ", ".join(map(str, sorted(rows[name].unique())))
+                of = f" of objective {objective!r}" if objective else ""
+                raise InputError(
+                    f"{name} differs between the runs{of} ({values}), which figure 8 doesn't "
+                    "show: give runs that share it"
+                )
     frame["model_hidden"] = frame["model_hidden"].astype("Int64")
     twice = frame.duplicated(["objective", "model_hidden", "distractors", "seed", "step"])
     if twice.any():
@@ -73,6 +86,18 @@ def _frame(runs: Sequence[Run]) -> pd.DataFrame:
             f"{row['distractors']} distractors is in two runs: give each once"
         )
     return frame
+
+
+def _told(frame: pd.DataFrame) -> str:
+    """The settings that objectives don't share, and a hypergradient other than the paper's."""
+    sentences = []
+    for name, concerned in OWN.items():
+        rows = frame[frame["objective"].isin(concerned)].drop_duplicates("objective")
+        values = rows.groupby(name)["objective"].apply(lambda part: " and ".join(map(_name, part)))
+        if len(values) > 1 or (name == "hypergradient" and "identity" not in values.index):
+            told = "; ".join(f"{value} ({names})" for value, names in values.items())
+            sentences.append(f" {name.replace('_', ' ')}: {told}." if told else "")
+    return "".join(sentences)
 
 
 def _panel_of(frame: pd.DataFrame, panel: str) -> pd.DataFrame:
@@ -86,7 +111,7 @@ def _panel_of(frame: pd.DataFrame, panel: str) -> pd.DataFrame:
 
 
 @styled
-def _draw(panels: pd.DataFrame, runs: Sequence[Run]) -> Figure:
+def _draw(panels: pd.DataFrame, runs: Sequence[Run], told: str) -> Figure:
     figure = new_figure(8.8, 6.6)
     axes = figure.subplots(2, 2)
     labels = {"left": "units in the model's hidden layers", "right": "distractors"}
@@ -107,7 +132,7 @@ def _draw(panels: pd.DataFrame, runs: Sequence[Run]) -> Figure:
         figure,
         f"{runs[0].config.steps:,} steps; {_seeds(panels)}; final return: mean of the last {LAST} "
         "evaluations. Points: mean ± standard error; dots: seeds. Curves: mean over seeds and one "
-        f"standard error, at the {WIDTH} units wide model on the right." + unfinished,
+        f"standard error, at the {WIDTH} units wide model on the right.{told}" + unfinished,
     )
     figure.tight_layout(rect=(0, 0.06, 1, 1))
     return figure

@@ -21,8 +21,8 @@ def prepare(lanes: int, hidden: int | None = None) -> None:
     Takes effect only before JAX is first used in this process. Each device runs its lanes on one
     thread, except where layers of `hidden` units are wide and there are fewer lanes than cores.
     """
-    # matrices that are factorised here are small: OpenBLAS's threads would only wait for each other,
-    # a hundred times as long as the work takes where all cores are busy
+    # matrices that are factorised here are small: OpenBLAS's threads wait for each other, ten
+    # times as long as the work takes where all cores are busy
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     spare = lanes < _cores()
     if not (spare and (hidden or 0) >= WIDE):
