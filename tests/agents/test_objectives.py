@@ -137,14 +137,16 @@ def test_gauss_newton_is_the_dense_formula(build, batch, kind, outer):
     objective, learner, w = agent.objective, agent.learner, after.learner.w
     target = before_last_move(agent, state, inner, hyper, after)
     _, g = objective.outer_gradient(w, target, batches[-1], hyper, last)
-    constraint = objective.jacobian(w, jnp.zeros(16), inner)
-    u, _ = objective.method.solve(constraint, g)
     jacobian = jacobian_of(learner, w, inner)
     hessian = 2 / 32 * jacobian.T @ jacobian
     flat, _ = jax.flatten_util.ravel_pytree(g)
     expected = np.linalg.solve(hessian + 1e-2 * np.eye(flat.size), flat)
+    u, _ = objective.method.solve(objective.jacobian(w, jnp.zeros(16), inner), g)
     mine, _ = jax.flatten_util.ravel_pytree(u)
     np.testing.assert_allclose(mine, expected, rtol=1e-8, atol=1e-12)
+    weights, _ = objective.target_weights(w, jnp.zeros(16), g, inner)
+    changes = (jacobian @ expected).reshape(2, 16)
+    np.testing.assert_allclose(weights, 2 / 32 * changes.sum(axis=0), rtol=1e-8, atol=1e-12)
     assert np.isfinite(float(info["outer_gradient_norm"]))
 
 
@@ -158,12 +160,11 @@ def test_undamped_gauss_newton_gives_targets_the_true_bellman_residual(build, ba
     y = agent.learner.targets(
         state.learner.target, data.reward, data.next_observation, data, hyper, key
     )
-    u, _ = objective.method.solve(objective.jacobian(w, y, data), g)
+    weights, _ = objective.target_weights(w, y, g, data)
     residual = agent.learner.predictions(w, data) - y
     kernels = 2 / 32 * agent.learner.tangent_kernels(w, data)
     damped = kernels + 1e-5 * jnp.eye(16)
     left = jnp.einsum("cij,cj->ci", kernels, jnp.linalg.solve(damped, residual[..., None])[..., 0])
-    weights = objective.target_weights(w, u, data)
     np.testing.assert_allclose(weights, 2 / 32 * left.sum(axis=0), rtol=1e-6)
     limit = 2 / 32 * jnp.sum(residual, axis=0)
     assert jnp.linalg.norm(weights - limit) < 1e-2 * jnp.linalg.norm(limit)

@@ -55,6 +55,31 @@ def test_it_is_exact_where_the_residuals_are_linear():
     np.testing.assert_allclose(u, dense, rtol=1e-9)
 
 
+def test_the_image_keeps_its_digits_where_u_loses_them():
+    """In float32, J Jᵀ with eigenvalues from 1 to 4000, damping 1e-3."""
+    u, _ = jnp.linalg.qr(jax.random.normal(jax.random.key(0), (6, 6)))
+    v, _ = jnp.linalg.qr(jax.random.normal(jax.random.key(1), (40, 6)))
+    jacobian = u * jnp.sqrt(jnp.geomspace(1, 4000, 6)) @ v.T
+    g = jacobian.T @ jax.random.normal(jax.random.key(2), (6,))
+    expected = jnp.linalg.solve(jacobian @ jacobian.T + 1e-3 * jnp.eye(6), jacobian @ g)
+    a, g = jacobian.astype(jnp.float32), g.astype(jnp.float32)
+    problem = implicit.LeastSquares(
+        lambda v: a.T @ (a @ v),
+        lambda v: (a @ v)[None],
+        lambda z: a.T @ z[0],
+        lambda: (a @ a.T)[None],
+    )
+    method = implicit.GaussNewton(damping=1e-3)
+    image = method.image(problem, g)[0]
+    assert image.dtype == jnp.float32
+
+    def error(found):
+        return float(jnp.linalg.norm(found - expected) / jnp.linalg.norm(expected))
+
+    assert error(image) < 1e-3
+    assert error(a @ method.solve(problem, g)[0]) > 10 * error(image)
+
+
 def test_other_constraints_and_bad_damping_are_refused():
     with pytest.raises(ValueError, match="gauss-newton needs a constraint that is known to be"):
         implicit.hypergradient(

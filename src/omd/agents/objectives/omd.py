@@ -8,7 +8,8 @@ from jaxtyping import Array, Float
 
 from omd.agents.learner import Hyper, mean_squared
 from omd.agents.objectives.objective import AgentState, Objective, diagnostics
-from omd.implicit import LeastSquares
+from omd.implicit import GaussNewton, LeastSquares, Report
+from omd.implicit.report import unchecked
 from omd.types import Metrics, PyTree, Transition
 
 
@@ -58,8 +59,7 @@ class Omd(Objective):
             y, pull_to_made = jax.vjp(lambda made: targets(target, made, last), model_made)
 
         loss, g = self.outer_gradient(learner.w, target, outer, hyper, last)
-        u, report = self.method.solve(self.jacobian(learner.w, y, inner), g)
-        weights = self.target_weights(learner.w, u, inner)
+        weights, report = self.target_weights(learner.w, y, g, inner)
         (gradient,) = pull_to_theta(*pull_to_made(weights))
         theta, moments = self.descend(state, gradient, hyper)
         info |= {
@@ -98,7 +98,15 @@ class Omd(Objective):
             gram=lambda: root**2 * self.learner.tangent_kernels(w, batch),
         )
 
-    def target_weights(self, w: PyTree, u: PyTree, batch: Transition) -> Float[Array, " batch"]:
-        """∂(−u·h)/∂y for each target y of the minibatch."""
-        _, change = jax.jvp(lambda w: self.learner.predictions(w, batch), (w,), (u,))
-        return 2 * jnp.sum(change, axis=0) / change.size
+    def target_weights(
+        self, w: PyTree, y: Float[Array, " batch"], g: PyTree, batch: Transition
+    ) -> tuple[Float[Array, " batch"], Report]:
+        """∂(−u·h)/∂y for each target y of the minibatch, with u from (∂h/∂w) u = g."""
+        problem = self.jacobian(w, y, batch)
+        if isinstance(self.method, GaussNewton):
+            image, report = self.method.image(problem, g), unchecked(0, y.dtype)
+        else:
+            u, report = self.method.solve(problem, g)
+            image = problem.push(u)
+        # a residual is √(2/n) (Q − y)
+        return jnp.sum(image, axis=0) * (2 / image.size) ** 0.5, report
