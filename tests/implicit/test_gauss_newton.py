@@ -80,6 +80,27 @@ def test_the_image_keeps_its_digits_where_u_loses_them():
     assert error(a @ method.solve(problem, g)[0]) > 10 * error(image)
 
 
+def test_equal_samples_with_large_derivatives_are_no_trouble():
+    """A singular J Jᵀ with a trace of 1e8 in float32: its rounding is far above the damping."""
+    rows = 1e3 * jax.random.normal(jax.random.key(0), (50, 4), jnp.float32)
+    a = jnp.concatenate([rows, rows])
+    problem = implicit.LeastSquares(
+        lambda v: a.T @ (a @ v), lambda v: (a @ v)[None], lambda z: a.T @ z[0],
+        lambda: (a @ a.T)[None],
+    )  # fmt: skip
+    residual = jax.random.normal(jax.random.key(1), (100,), jnp.float32)
+    # with the damping alone, rounding makes the matrix indefinite
+    assert np.isnan(np.linalg.norm(jnp.linalg.cholesky(a @ a.T + 1e-6 * jnp.eye(100))))
+    image = implicit.GaussNewton(damping=1e-6).image(problem, a.T @ residual)[0]
+    # what of the residual lies in the range of J
+    wide = np.asarray(a, np.float64)
+    expected = wide @ np.linalg.lstsq(wide, np.asarray(residual, np.float64))[0]
+    # rounding puts eps · ‖J Jᵀ‖ · ‖residual‖ outside that range, to be divided by 2 eps tr(J Jᵀ);
+    # with four alike singular values the trace is four times the norm
+    error = np.linalg.norm(np.asarray(image) - expected)
+    assert error <= np.linalg.norm(residual) / 8
+
+
 def test_other_constraints_and_bad_damping_are_refused():
     with pytest.raises(ValueError, match="gauss-newton needs a constraint that is known to be"):
         implicit.hypergradient(

@@ -62,15 +62,19 @@ class GaussNewton(AbstractMethod):
 
     def image(self, problem: LeastSquares, g: PyTree) -> Float[Array, "blocks m"]:
         """J u = (J Jᵀ + damping · I)⁻¹ J g, which is all that a gradient asks of u where only the
-        residuals, and not J, depend on θ: u · ∂h/∂θ = (J u) · ∂r/∂θ."""
-        image = problem.push(g)
-        damping = jnp.asarray(self.damping, image.dtype)
-        identity = damping * jnp.eye(image.shape[-1], dtype=image.dtype)
+        residuals, and not J, depend on θ: u · ∂h/∂θ = (J u) · ∂r/∂θ.
+
+        2 eps tr(J Jᵀ) is added to the damping, lest rounding make the matrix indefinite.
+        """
         # one by one: factorisations in a batch can lock up XLA's threads on a CPU
-        blocks = zip(problem.gram(), image, strict=True)
-        return jnp.stack([_solve(k + identity, b) for k, b in blocks])
+        blocks = zip(problem.gram(), problem.push(g), strict=True)
+        return jnp.stack([_solve(gram, b, self.damping) for gram, b in blocks])
 
 
-def _solve(matrix: Float[Array, "m m"], right: Float[Array, " m"]) -> Float[Array, " m"]:
-    operator = lx.MatrixLinearOperator(matrix, lx.positive_semidefinite_tag)
+def _solve(
+    gram: Float[Array, "m m"], right: Float[Array, " m"], damping: ArrayLike
+) -> Float[Array, " m"]:
+    rounding = 2 * jnp.finfo(gram.dtype).eps * jnp.trace(gram)
+    damped = gram + (damping + rounding).astype(gram.dtype) * jnp.eye(len(gram), dtype=gram.dtype)
+    operator = lx.MatrixLinearOperator(damped, lx.positive_semidefinite_tag)
     return lx.linear_solve(operator, right, lx.Cholesky(), throw=False).value
