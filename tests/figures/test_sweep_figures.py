@@ -47,7 +47,7 @@ def check(out, number, paths, columns):
     assert ",".join(found[0]) == columns
     record = json.loads((out / f"figure-{number}.json").read_text())
     assert record["settings"]["steps"] == 200
-    assert record["lanes"] == {"finished": 12, "of": 12}
+    assert record["lanes"] == {"finished": 12, "diverged": 0, "of": 12}
     assert os.sep + "tmp" not in json.dumps(record)
     return found
 
@@ -107,6 +107,16 @@ def test_figure_7(folder, tmp_path):
     found = check(tmp_path, 7, paths, "variant,seed,step,episode_return")
     assert {r["variant"] for r in found} == {"default", "cg", "single Q"}
     assert len(found) == len(frame)
+
+
+def test_captions_name_the_lanes_that_diverged(folder):
+    data = sweeps.load(7, {}, "smoke", [folder])
+    assert "iverged" not in sweeps.describe(data, data.finals)
+    lost = (data.finals["objective"] == "omd") & (data.finals["seed"] == 1)
+    chosen = data.finals.assign(status=np.where(lost, "diverged", "finished"))
+    assert "Diverged, and shown: 4 of 12 lanes (omd 4)." in sweeps.describe(data, chosen)
+    variants = np.where(chosen["critics"] == 1, "single Q", "default")
+    assert "(default 3, single Q 1)" in sweeps.describe(data, chosen.assign(variant=variants))
 
 
 def test_the_best_setting_is_chosen_at_each_point():

@@ -58,14 +58,21 @@ def draw_standard_error(
 
 
 def draw_over_steps(
-    axes: Axes, frame: pd.DataFrame, column: str, colour: str, label: str, window: int
+    axes: Axes,
+    frame: pd.DataFrame,
+    column: str,
+    colour: str,
+    label: str,
+    window: int,
+    *,
+    line: str = "-",
 ) -> None:
     """Mean over seeds of `column` against `step` with a band of one standard error; every seed
     is averaged over `window` evaluations first."""
     wide = frame.pivot_table(index="step", columns=["sweep", "lane"], values=column)
     smooth = wide.rolling(window, min_periods=1).mean()
     mean, steps = smooth.mean(axis=1), smooth.index.to_numpy(float)
-    axes.plot(steps, mean, color=colour, label=label)
+    axes.plot(steps, mean, color=colour, label=label, linestyle=line)
     if smooth.shape[1] > 1:
         error = smooth.std(axis=1, ddof=1) / np.sqrt(smooth.shape[1])
         axes.fill_between(steps, mean - error, mean + error, color=colour, alpha=0.2, linewidth=0)

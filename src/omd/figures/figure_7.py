@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -70,35 +71,37 @@ def _variants(frame: pd.DataFrame) -> pd.Series:
 
 @styled
 def _draw(data: Data, frame: pd.DataFrame, finals: pd.DataFrame, budget: str) -> Figure:
-    figure = new_figure(9.4, 4.1)
-    names = sorted(set(frame["variant"]) - {"default"}, key=lambda n: (n != "single Q", n))
+    figure = new_figure(10.4, 4.4)
+    names = sorted(set(frame["variant"]) - {"default"})
     inner = [n for n in names if n.startswith("K=")]
     inner.sort(key=lambda n: int(n.removeprefix("K=")))
-    others = [n for n in names if not n.startswith("K=")]
+    single = [n for n in names if n == "single Q"]
+    others = [n for n in names if n not in (*inner, *single)]
     panels = {
-        "inner steps K": ["default", *inner],
-        "what is left out or put in": ["default", *others],
+        ("inner steps K", "K=1 (default)"): inner,
+        ("Q-networks", "double Q (default)"): single,
+        ("inverse Jacobian", "identity (default)"): others,
     }
-    first: dict[str, str] = {"inner steps K": "K=1 (default)"}
-    for place, (title, variants) in enumerate(panels.items()):
-        axes = figure.add_subplot(1, 2, place + 1)
-        for colour, variant in zip(PALETTE, variants, strict=False):
+    for place, ((title, default), variants) in enumerate(panels.items()):
+        axes = figure.add_subplot(1, 3, place + 1)
+        styles = itertools.product(("-", "--", ":"), PALETTE)
+        for variant, (line, colour) in zip(["default", *variants], styles, strict=False):
             part = frame[frame["variant"] == variant]
             if part.empty:
                 continue
-            label = first.get(title, "default") if variant == "default" else variant
-            draw_over_steps(axes, part, "episode_return", colour, label, WINDOW)
+            label = default if variant == "default" else variant
+            draw_over_steps(axes, part, "episode_return", colour, label, WINDOW, line=line)
         axes.set(xlabel="environment steps", title=title, ylim=(0, None), xlim=(0, None))
         axes.title.set_fontsize(9)
         if place == 0:
             axes.set_ylabel("return")
-        axes.legend(loc="best", fontsize=7)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3, fontsize=7)
     methods = [h for h in finals["hypergradient"].unique() if h != "identity"]
     text = describe(data, finals.assign(objective="omd"))
     text += f"OMD on {frame['env'].iloc[0]}, model of {frame['model_hidden'].iloc[0]} units. "
     text += f"Lines: mean of {WINDOW} evaluations and over seeds; bands: standard error. "
     text += f"Inverse Jacobians: {'; '.join(methods)}." if methods else ""
     caption(figure, text)
-    figure.tight_layout(rect=(0, 0.14, 1, 1))
+    figure.tight_layout(rect=(0, 0.11, 1, 1))
     watermark(figure, budget)
     return figure

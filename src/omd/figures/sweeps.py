@@ -65,7 +65,11 @@ def load(
     record = {
         "figure": figure,
         "sweeps": [{"name": s.name, "about": s.about, "provenance": s.provenance} for s in sweeps],
-        "lanes": {"finished": len(finals), "of": lanes},
+        "lanes": {
+            "finished": int((finals["status"] == "finished").sum()),
+            "diverged": int((finals["status"] == "diverged").sum()),
+            "of": lanes,
+        },
         "settings": shared_settings(frame),
     }
     return Data(frame, finals, sweeps, record)
@@ -112,5 +116,16 @@ def describe(data: Data, chosen: pd.DataFrame) -> str:
             for r in rates.itertuples()
         )
         text += f"Inner learning rate, τ: {'; '.join(each)}. "
-    missing = data.record["lanes"]["of"] - data.record["lanes"]["finished"]
+    text += _diverged(chosen)
+    missing = data.record["lanes"]["of"] - len(data.finals)
     return text + (f"{missing} lanes are still missing. " if missing else "")
+
+
+def _diverged(chosen: pd.DataFrame) -> str:
+    """How many of the lanes shown diverged, by what tells them apart."""
+    lost = chosen[chosen["status"] == "diverged"]
+    if lost.empty:
+        return ""
+    by = "variant" if "variant" in lost else "objective"
+    each = ", ".join(f"{name} {count}" for name, count in lost.groupby(by).size().items())
+    return f"Diverged, and shown: {len(lost)} of {len(chosen)} lanes ({each}). "
