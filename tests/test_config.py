@@ -78,12 +78,21 @@ def test_defaults_follow_the_learner_and_given_values_stay():
     assert (discrete.learner, continuous.learner) == ("soft-q", "sac")
     assert (discrete.hidden, continuous.hidden) == (32, 256)
     assert (discrete.model_network, continuous.model_network) == ("separate", "joint")
-    assert (discrete.model_output, continuous.model_output) == ("change", "state")
+    assert discrete.hypergradient == "identity"
     for one in (discrete, continuous):
         assert one.is_resolved
         assert None not in [v for k, v in one.to_dict().items() if k != "replay_capacity"]
         assert (one.tau, one.evaluate_every) == (0.25, 7)
         assert Config.from_dict(one.to_dict()) == one == one.resolved(one.learner == "sac")
+
+
+def test_omd_with_sac_has_defaults_of_its_own():
+    omd, mle = (Config(objective=o).resolved(continuous=True) for o in ("omd", "mle"))
+    assert omd.hypergradient == "gauss-newton:damping=1e-3"
+    assert mle.hypergradient == "identity"
+    assert (omd.inner_learning_rate, mle.inner_learning_rate) == (1e-3, 3e-4)
+    given = Config(hypergradient="cg", inner_learning_rate=0.5).resolved(continuous=True)
+    assert (given.hypergradient, given.inner_learning_rate) == ("cg", 0.5)
 
 
 def test_folders_from_before_a_choice_keep_what_they_were_run_with():

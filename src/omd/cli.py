@@ -12,6 +12,7 @@ import click
 
 from omd.config import Config, closest
 from omd.errors import InputError
+from omd.settings import defaults
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -36,10 +37,7 @@ def _settings(multiple: bool = False):
             if field.name == "env":
                 continue
             choices = f" [{' | '.join(c)}]" if (c := field.metadata["choices"]) else ""
-            default = "steps" if field.default is None else field.default
-            if by_learner := field.metadata["by_learner"]:
-                values = list(dict.fromkeys(by_learner.values()))
-                default = f"{values[0]}; sac: {values[1]}" if len(values) > 1 else values[0]
+            default = defaults(field) or "steps"
             command = click.option(
                 f"--{field.name.replace('_', '-')}",
                 field.name,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from omd.errors import InputError
-from omd.settings import BY_LEARNER, LEARNERS, checked, closest, setting
+from omd.settings import BY_LEARNER, LEARNERS, checked, closest, default_of, setting
 
 OBJECTIVES = ("omd", "mle", "vep", "none")
 HYPERGRADIENTS = (
@@ -31,9 +31,9 @@ class Config:
     """One run: an environment, an objective for the model, and everything that shapes both loops.
 
     Defaults are appendix D's for soft Q-learning and appendix F's for SAC, and the authors'
-    program's where the paper leaves a value open; what soft Q-learning does otherwise, and why,
-    stands in docs/cartpole.md. Settings whose default depends on the learner are None until
-    `resolved`. Raises `InputError` with one sentence for a value that can't work.
+    program's where the paper leaves a value open; what is done otherwise, and why, stands in
+    docs/cartpole.md and docs/continuous.md. Settings whose default depends on the learner are None
+    until `resolved`. Raises `InputError` with one sentence for a value that can't work.
     """
 
     env: str = setting("CartPole-v1", "Environment id; `omd list` shows them.")
@@ -111,7 +111,7 @@ class Config:
     distractors: int = setting(0, "Standard normal numbers added to the observation.", low=0)
 
     hypergradient: str = setting(
-        "identity",
+        BY_LEARNER["hypergradient"],
         "How the inverse Jacobian of eq. (7) is applied; settings follow a colon: "
         "cg:damping=1e-5,max_steps=100.",
     )
@@ -124,7 +124,7 @@ class Config:
         choices=("separate", "joint"),
     )
     model_output: str = setting(
-        BY_LEARNER["model_output"],
+        "change",
         "What the model's network gives: the next state, or its change, added to the state.",
         choices=("state", "change"),
     )
@@ -200,6 +200,8 @@ class Config:
             )
 
     def _check_hypergradient(self) -> None:
+        if self.hypergradient is None:
+            return
         name, _, settings = self.hypergradient.partition(":")
         closest("hypergradient", name, HYPERGRADIENTS)
         if self.objective != "omd" and self.hypergradient != "identity":
@@ -237,7 +239,7 @@ class Config:
                 f"environment {self.env!r}: give learner {fitting!r} or choose another environment"
             )
         defaults = {
-            field.name: field.metadata["by_learner"][fitting]
+            field.name: default_of(field, fitting, self.objective)
             for field in dataclasses.fields(self)
             if field.metadata["by_learner"] and getattr(self, field.name) is None
         }

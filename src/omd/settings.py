@@ -16,7 +16,7 @@ LEARNERS = ("soft-q", "sac")
 BY_LEARNER = {
     name: dict(zip(LEARNERS, values, strict=True))
     for name, values in {
-        # soft-q: appendix D but for the rates, the model's output and Adam; sac: appendix F
+        # soft-q: appendix D but for the rates and Adam; sac: appendix F
         "steps": (200_000, 1_000_000),
         "learning_rate": (1e-4, 3e-4),
         "inner_learning_rate": (1e-3, 3e-4),
@@ -27,12 +27,16 @@ BY_LEARNER = {
         "model_hidden": (32, 64),
         "random_steps": (1000, 10_000),
         "model_network": ("separate", "joint"),
-        "model_output": ("change", "state"),
+        "hypergradient": ("identity", "identity"),
         "inner_optimizer": ("keep", "auto"),
         "evaluate_every": (1000, 5000),
     }.items()
 }
 """Setting -> learner -> default."""
+OF_OMD = {
+    "sac": {"hypergradient": "gauss-newton:damping=1e-3", "inner_learning_rate": 1e-3},
+}
+"""Learner -> setting -> default with objective `omd`, where it isn't that of the others."""
 
 
 def setting(
@@ -59,6 +63,22 @@ def setting(
         whole=not isinstance(example, float),
     )  # fmt: skip
     return dataclasses.field(default=None if by_learner else default, metadata=metadata)
+
+
+def default_of(field: dataclasses.Field, learner: str, objective: str) -> Any:
+    """The default of a field that has one by learner."""
+    of_omd = OF_OMD.get(learner, {}) if objective == "omd" else {}
+    return of_omd.get(field.name, field.metadata["by_learner"][learner])
+
+
+def defaults(field: dataclasses.Field) -> str:
+    """What a field's default is, by learner where that matters, for `--help`."""
+    if not field.metadata["by_learner"]:
+        return "" if field.default is None else str(field.default)
+    first, second = (default_of(field, learner, "none") for learner in LEARNERS)
+    text = f"{first}" if first == second else f"{first}; {LEARNERS[1]}: {second}"
+    special = default_of(field, LEARNERS[1], "omd")
+    return text if special == second else f"{text}; {LEARNERS[1]} with omd: {special}"
 
 
 def closest(what: str, name: str, known: Iterable[str]) -> str:
