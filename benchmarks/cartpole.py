@@ -12,7 +12,6 @@ batch 256, one update a step, no model.
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 import sys
 import time
@@ -37,33 +36,26 @@ print(numpy.median(rates))
 """
 
 
-def lane_steps_per_second(lanes: int, **settings) -> list[float]:
-    """Rates of chunks of 1000 steps, after a first that compiles. Runs in a process of its own."""
+def lane_steps_per_second(lanes: int, chunk: int = CHUNK, **settings) -> list[float]:
+    """Rates of chunks of steps, after a first that compiles. For a process of its own: JAX's
+    devices depend on the lanes."""
     from omd.training import devices
 
     devices.prepare(lanes)
     import jax
 
-    from omd import envs
     from omd.config import Config
-    from omd.training.loop import Program
+    from omd.training import folder
 
-    config = Config(**settings)
-    program = Program(
-        config,
-        envs.make(config.env, lanes=lanes),
-        envs.make(config.env, lanes=lanes * config.evaluate_episodes),
-        lanes,
-        config.model_hidden,
-    )
-    configs = [dataclasses.replace(config, seeds=(seed,)) for seed in range(lanes)]
-    state = program.place(program.fresh(configs))
-    state, _ = program.advance(state, CHUNK, learn=False)
+    config = Config(seeds=lanes, **settings).resolved(continuous=False)
+    program = folder.program_of(config)
+    state = program.place(program.fresh(folder.lanes_of(config)))
+    state, _ = program.advance(state, config.random_steps, learn=False)
     rates = []
     for _ in range(REPEATS + 1):
         begin = time.perf_counter()
-        state, _ = jax.block_until_ready(program.advance(state, CHUNK, learn=True))
-        rates.append(lanes * CHUNK / (time.perf_counter() - begin))
+        state, _ = jax.block_until_ready(program.advance(state, chunk, learn=True))
+        rates.append(lanes * chunk / (time.perf_counter() - begin))
     return rates[1:]
 
 
@@ -107,6 +99,8 @@ def main() -> None:
         f"achieved: {achieved:.1f} GFLOP/s, {achieved / largest:.2f} of 256×32×32, "
         f"{achieved / mixed:.2f} of the update's products"
     )
+    if python is None:
+        return
     sbx = float(last_line([python, "-c", SBX]))
     print(
         f"SBX DQN: {sbx:.0f} steps/s; ours with one lane {one / sbx:.1f} ×, ten {ten / sbx:.1f} ×"

@@ -110,6 +110,8 @@ def main() -> None:
     _rates(objective="omd", hypergradient="gauss-newton")
     achieved = updates * flops / 1e9
     print(f"achieved by an OMD update: {achieved:.1f} GFLOP/s, {achieved / float(reachable):.2f}")
+    if python is None:
+        return
     sbx = float(last_line([python, "-c", SBX]))
     print(f"SBX SAC: {sbx:.1f} steps/s; our SAC {plain / sbx:.2f} ×, OMD {omd / sbx:.2f} ×")
 

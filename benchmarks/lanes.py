@@ -15,35 +15,10 @@ import json
 import statistics
 import subprocess
 import sys
-import time
+
+from cartpole import lane_steps_per_second
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
-REPEATS = 5
-
-
-def rates(lanes: int, steps: int) -> list[float]:
-    """Lane-steps/s of chunks of `steps` steps."""
-    from omd.training import devices
-
-    devices.prepare(lanes)
-    import jax
-
-    from omd.config import Config
-    from omd.training import folder
-
-    config = Config(seeds=lanes, steps=20_000)
-    program = folder.program_of(config)
-    state = program.place(program.fresh(folder.lanes_of(config)))
-    state, _ = program.advance(state, config.random_steps, False)
-    state, metrics = program.advance(state, steps, True)
-    jax.block_until_ready(metrics)
-    found = []
-    for _ in range(REPEATS):
-        begin = time.perf_counter()
-        state, metrics = program.advance(state, steps, True)
-        jax.block_until_ready(metrics)
-        found.append(lanes * steps / (time.perf_counter() - begin))
-    return found
 
 
 def main() -> None:
@@ -53,7 +28,8 @@ def main() -> None:
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(rates(options.one, max(50, options.lane_steps // options.one))))
+        chunk = max(50, options.lane_steps // options.one)
+        print(json.dumps(lane_steps_per_second(options.one, chunk)))
         return
     from omd.training.provenance import provenance
 
