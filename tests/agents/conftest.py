@@ -23,7 +23,8 @@ def build():
     """An agent with small networks, a state of its own, and hyper-parameters."""
 
     def make(**settings):
-        settings = {"hidden": 6, "model_hidden": 5, "precision": "float64", **settings}
+        settings = {"hidden": 6, "model_hidden": 5, "precision": "float64",
+                    "hypergradient": "identity", **settings}  # fmt: skip
         spec = CONTINUOUS if settings.get("learner") == "sac" else SPEC
         config = Config(**settings).resolved(continuous=spec is CONTINUOUS)
         agent, hyper = agents.build(config, spec), agents.hyper(config)
