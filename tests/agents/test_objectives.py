@@ -330,7 +330,7 @@ def test_without_an_objective_targets_are_the_true_ones(build, batch, learner):
 def test_one_network_gives_both_predictions_at_any_width(build, batch):
     data = batch(0, continuous=True)
     for padded in (5, 8):
-        agent, *_ = build(learner="sac", objective="mle")
+        agent, *_ = build(learner="sac", objective="mle", model_output="state")
         model = dataclasses.replace(agent.model, padded=padded)
         theta = model.init(KEY)
         assert set(theta) == {"joint"}
