@@ -106,7 +106,7 @@ def main() -> None:
     print(f"reachable: {float(reachable):.1f} GFLOP/s for 512×256×256 on {cores} cores")
     plain, _, _ = _rates(objective="none")
     _rates(objective="mle")
-    omd, updates, flops = _rates(objective="omd")
+    omd, updates, flops = _rates(objective="omd", hypergradient="identity")
     _rates(objective="omd", hypergradient="gauss-newton")
     achieved = updates * flops / 1e9
     print(f"achieved by an OMD update: {achieved:.1f} GFLOP/s, {achieved / float(reachable):.2f}")

@@ -13,10 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 
 from cartpole import lane_steps_per_second
+from side_by_side import last_line
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -40,8 +40,7 @@ def main() -> None:
     for lanes in options.lanes:
         command = [sys.executable, __file__, "--one", str(lanes)]
         command += ["--lane-steps", str(options.lane_steps)]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        found = json.loads(done.stdout)
+        found = json.loads(last_line(command))
         last[lanes] = statistics.median(found)
         half = last.get(lanes // 2)
         ratio = f"{last[lanes] / half:.2f}" if half else ""
