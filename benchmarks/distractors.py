@@ -4,30 +4,36 @@
     taskset -c 0,1 python benchmarks/distractors.py --distractors 0 512
 
 One lane on one thread, one update a step, batch 256, 32 units, compile time apart. Reachable is the
-rate of the update's own products made one after another, weighted as in `roofline.py`.
+rate of the update's own products made one after another, weighted as in `roofline.py`; the update
+and they take turns. Medians and quartiles.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from cartpole import measured, reachable
-from omd.training.provenance import provenance
+from cartpole import case, reachable
+from side_by_side import begin, in_turn, ratio, spread
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--distractors", type=int, nargs="+", default=(0, 16, 128, 512))
-    options = parser.parse_args()
-    machine = provenance()
-    print(f"{machine['processor']}, JAX {machine['versions']['jax']}, {machine['device']}")
-    for distractors in options.distractors:
-        mixed, _, flops = reachable(distractors=distractors)
-        rate = measured(1, objective="omd", distractors=distractors)
-        achieved = rate * flops / 1e9
+    options = begin(parser)
+    for count in options.distractors:
+        cases = {
+            "rates": case(1, 200, distractors=count),
+            "reachable": reachable(distractors=count),
+        }
+        found = in_turn(cases, options.rounds)
+        mixed, _, work = zip(*found["reachable"], strict=True)
+        rates = [x for x, *_ in found["rates"]]
+        achieved = [a * b for a, b in zip(rates, work, strict=True)]
         print(
-            f"  {flops / 1e6:.1f} MFLOP a step: {achieved:.1f} GFLOP/s achieved, "
-            f"{mixed:.1f} reachable: {achieved / mixed:.2f}"
+            f"{count} distractors: {spread(rates)} steps/s of {1e3 * work[0]:.1f} MFLOP; "
+            f"{spread(achieved)} GFLOP/s achieved, {spread(mixed)} reachable: "
+            f"{spread(ratio(achieved, mixed))}",
+            flush=True,
         )
 
 

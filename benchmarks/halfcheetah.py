@@ -5,42 +5,48 @@ plain matrix products reach.
     taskset -c 0,1 python benchmarks/halfcheetah.py          # two cores
     taskset -c 0,1 python benchmarks/halfcheetah.py --sbx PYTHON   # SBX in another environment
 
-One lane, batch 256, critics and actor (256, 256), model (64, 64). Compile time is apart everywhere:
-each program runs once before it is timed. Ours: replay, action and simulator included, evaluations
-not; the time outside the update is a step's less that of the same update alone, chunk by chunk in
-turn, the median over chunks. SBX: `learn` of its
-own loop, same networks and batch, one update a step, no model.
+One lane, batch 256, critics and actor (256, 256), model (64, 64). Compile time is apart everywhere,
+and the cases take turns, chunk by chunk; figures are medians and quartiles, ratios those of the
+same round. Ours: replay, action and simulator included, evaluations not; the time outside the
+update is a step's less that of the same update alone. SBX: `learn` of its own loop, same networks
+and batch, one update a step, no model.
 """
 
 from __future__ import annotations
 
-import statistics
-import sys
 import time
+from collections.abc import Iterator
 
-from side_by_side import begin, last_line
+from side_by_side import Case, begin_beside_sbx, in_turn, ratio, spread
 
-CHUNK, REPEATS = 100, 15
+CHUNK = 100
 
 SBX = """
-import time, gymnasium, numpy
+import time, gymnasium
 from sbx import SAC
 env = gymnasium.make("HalfCheetah-v5")
 agent = SAC("MlpPolicy", env, learning_starts=300, batch_size=256, train_freq=1, gradient_steps=1,
             buffer_size=100_000, policy_kwargs=dict(net_arch=[256, 256]))
-agent.learn(700)
-rates = []
-for _ in range(5):
-    begin = time.perf_counter()
-    agent.learn(200, reset_num_timesteps=False)
-    rates.append(200 / (time.perf_counter() - begin))
-print(numpy.median(rates))
+def measured():
+    agent.learn(700)
+    while True:
+        begin = time.perf_counter()
+        agent.learn(100, reset_num_timesteps=False)
+        yield (100 / (time.perf_counter() - begin),)
+figures = measured()
 """
 
+OURS = {
+    "SAC": {"objective": "none"},
+    "MLE": {"objective": "mle"},
+    "OMD, identity": {"objective": "omd", "hypergradient": "identity"},
+    "OMD, Gauss–Newton": {"objective": "omd", "hypergradient": "gauss-newton"},
+}
 
-def rates(**settings) -> tuple[float, float, float, float]:
-    """Steps a second (median over chunks), updates a second alone, FLOPs of an update, and the
-    share of a step that is outside it. Runs in a process of its own."""
+
+def rates(**settings) -> Iterator[tuple[float, float, float, float]]:
+    """Steps a second, updates a second alone, GFLOP of an update, and the share of a step that is
+    outside it, chunk by chunk. For a process of its own."""
     import jax
     import jax.numpy as jnp
 
@@ -67,53 +73,50 @@ def rates(**settings) -> tuple[float, float, float, float]:
         keys = jax.random.split(jax.random.key(1), CHUNK)
         return jax.lax.scan(lambda agents, key: update(agents, key, batches), agents, keys)[0]
 
-    steps, updates = [], []
-    for _ in range(REPEATS + 1):  # in turn, so that both meet the same noise of the machine
+    flops = jax.jit(update).lower(agents, jax.random.key(1), batches).compile().cost_analysis()
+    state, _ = program.advance(state, CHUNK, learn=True)
+    agents = jax.block_until_ready(run(agents, batches))
+    while True:
         begin = time.perf_counter()
         state, _ = jax.block_until_ready(program.advance(state, CHUNK, learn=True))
         middle = time.perf_counter()
         agents = jax.block_until_ready(run(agents, batches))
-        steps.append((middle - begin) / CHUNK)
-        updates.append((time.perf_counter() - middle) / CHUNK)
-    steps, updates = steps[1:], updates[1:]  # the first compiles
-    flops = jax.jit(update).lower(agents, jax.random.key(1), batches).compile().cost_analysis()
-    outside = [1 - update / step for step, update in zip(steps, updates, strict=True)]
-    rates = (1 / statistics.median(seconds) for seconds in (steps, updates))
-    return *rates, flops["flops"], statistics.median(outside)
-
-
-def _rates(**settings: str) -> tuple[float, float, float]:
-    code = "import sys; sys.path.insert(0, 'benchmarks'); import halfcheetah;"
-    line = last_line([sys.executable, "-c", code + f"print(*halfcheetah.rates(**{settings}))"])
-    steps, updates, flops, outside = (float(x) for x in line.split())
-    print(
-        f"{', '.join(settings.values())}: {steps:.1f} steps/s (median of {REPEATS}); "
-        f"{updates:.1f} updates/s alone, {flops / 1e6:.0f} MFLOP each; "
-        f"{outside:.1%} of the time outside them",
-        flush=True,
-    )
-    return steps, updates, flops
+        step, alone = (middle - begin) / CHUNK, (time.perf_counter() - middle) / CHUNK
+        yield 1 / step, 1 / alone, flops["flops"] / 1e9, 1 - alone / step
 
 
 def main() -> None:
-    python = begin(__doc__.splitlines()[0])
-    code = (
-        "import os, sys; os.environ['NPROC'] = str(len(os.sched_getaffinity(0)));"
-        "sys.path.insert(0, 'benchmarks'); import roofline;"
-        "print(roofline.reachable({(512, 256, 256): 1})[1], os.environ['NPROC'])"
+    rounds, python = begin_beside_sbx(__doc__.splitlines()[0])
+    cases = {
+        "reachable": Case(
+            "import os\nos.environ['NPROC'] = str(len(os.sched_getaffinity(0)))\n"
+            "import roofline\nfigures = roofline.reachable({(512, 256, 256): 1})"
+        )
+    }
+    for name, settings in OURS.items():
+        cases[name] = Case(f"import halfcheetah\nfigures = halfcheetah.rates(**{settings})")
+    if python:
+        cases["SBX"] = Case(SBX, python)
+    found = {name: list(zip(*rows, strict=True)) for name, rows in in_turn(cases, rounds).items()}
+    steps = {name: found[name][0] for name in OURS}
+    for name in OURS:
+        _, updates, work, outside = found[name]
+        print(
+            f"{name}: {spread(steps[name])} steps/s; {spread(updates)} updates/s alone, "
+            f"{1e3 * work[0]:.0f} MFLOP each; outside them {spread([100 * x for x in outside])} %"
+        )
+    largest = found["reachable"][1]
+    _, updates, work, _ = found["OMD, identity"]
+    achieved = [a * b for a, b in zip(updates, work, strict=True)]
+    print(
+        f"an OMD update: {spread(achieved)} GFLOP/s achieved, {spread(largest)} reachable with "
+        f"512×256×256: {spread(ratio(achieved, largest))}"
     )
-    reachable, cores = last_line([sys.executable, "-c", code]).split()
-    print(f"reachable: {float(reachable):.1f} GFLOP/s for 512×256×256 on {cores} cores")
-    plain, _, _ = _rates(objective="none")
-    _rates(objective="mle")
-    omd, updates, flops = _rates(objective="omd", hypergradient="identity")
-    _rates(objective="omd", hypergradient="gauss-newton")
-    achieved = updates * flops / 1e9
-    print(f"achieved by an OMD update: {achieved:.1f} GFLOP/s, {achieved / float(reachable):.2f}")
-    if python is None:
-        return
-    sbx = float(last_line([python, "-c", SBX]))
-    print(f"SBX SAC: {sbx:.1f} steps/s; our SAC {plain / sbx:.2f} ×, OMD {omd / sbx:.2f} ×")
+    if python:
+        (sbx,) = found["SBX"]
+        print(f"SBX's SAC: {spread(sbx)} steps/s")
+        for name in OURS:
+            print(f"{name} over SBX's SAC: {spread(ratio(steps[name], sbx))}")
 
 
 if __name__ == "__main__":

@@ -3,20 +3,17 @@
     python benchmarks/lanes.py                 # the devices there are: all cores, or a GPU
     taskset -c 0,1 python benchmarks/lanes.py  # two cores
 
-Each number of lanes runs in a process of its own, for JAX's devices can't change in one, and its
-program runs once before it is timed. The last column is the rate relative to that of half as many
-lanes: at 1.00 and above, lanes scale.
+Each number of lanes has a process of its own, for JAX's devices can't change in one; compile time
+is apart. The processes take turns, chunk by chunk, and the last column compares a number of lanes
+with half as many in the same round: at 1.00 and above, lanes scale. Medians, and quartiles.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
-import sys
 
-from cartpole import lane_steps_per_second
-from side_by_side import last_line
+from cartpole import case
+from side_by_side import begin, in_turn, ratio, spread
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -25,28 +22,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lanes", type=int, nargs="+", default=COUNTS)
     parser.add_argument("--lane-steps", type=int, default=4000, help="of each timed chunk")
-    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.one:
-        chunk = max(50, options.lane_steps // options.one)
-        print(json.dumps(lane_steps_per_second(options.one, chunk)))
-        return
-    from omd.training.provenance import provenance
-
-    made = provenance()
-    print(f"{made['device']}, {made['processor']}")
-    print(f"{'lanes':>6} {'lane-steps/s':>13} {'spread':>15} {'to half':>8}")
-    last: dict[int, float] = {}
-    for lanes in options.lanes:
-        command = [sys.executable, __file__, "--one", str(lanes)]
-        command += ["--lane-steps", str(options.lane_steps)]
-        found = json.loads(last_line(command))
-        last[lanes] = statistics.median(found)
-        half = last.get(lanes // 2)
-        ratio = f"{last[lanes] / half:.2f}" if half else ""
-        print(
-            f"{lanes:>6} {last[lanes]:>13,.0f} {min(found):>7,.0f}–{max(found):<7,.0f} {ratio:>8}"
-        )
+    options = begin(parser)
+    cases = {
+        str(lanes): case(lanes, max(50, options.lane_steps // lanes)) for lanes in options.lanes
+    }
+    found = {
+        int(name): [x for x, *_ in rows] for name, rows in in_turn(cases, options.rounds).items()
+    }
+    print(f"{'lanes':>6} {'lane-steps/s':>24} {'to half':>20}")
+    for lanes, rates in found.items():
+        half = found.get(lanes // 2)
+        print(f"{lanes:>6} {spread(rates):>24} {spread(ratio(rates, half)) if half else '':>20}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import click
 
 from omd.config import Config, closest
 from omd.errors import InputError
-from omd.settings import defaults
+from omd.settings import defaults, read_number
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -249,7 +249,7 @@ def gradcheck(problem: str | None) -> None:
 def _read(given: dict[str, Any]) -> dict[str, Any]:
     """Numbers from the command line's text; `Config` checks and rejects the rest."""
     texts = {f.name for f in dataclasses.fields(Config) if f.metadata["text"]}
-    return {k: v if k in texts else _number(k, v) for k, v in given.items()}
+    return {k: v if k in texts else read_number(k, v) for k, v in given.items()}
 
 
 def _axes(given: dict[str, tuple[str, ...]]) -> dict[str, list[Any]]:
@@ -261,15 +261,6 @@ def _axes(given: dict[str, tuple[str, ...]]) -> dict[str, list[Any]]:
         if texts:
             axes[name] = [_read({name: text})[name] for text in texts]
     return axes
-
-
-def _number(name: str, text: str) -> float | int:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    raise InputError(f"{name} is {text!r}: give a number")
 
 
 def _resumed(path: pathlib.Path, given: dict[str, Any]) -> Config:

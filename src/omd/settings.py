@@ -90,6 +90,16 @@ def closest(what: str, name: str, known: Iterable[str]) -> str:
     raise InputError(f"unknown {what} {name!r}: did you mean {' or '.join(near)}?")
 
 
+def read_number(name: str, text: str) -> float | int:
+    """A setting's number from the command line's text; `checked` rejects those that can't work."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    raise InputError(f"{name} is {text!r}: give a number")
+
+
 def checked(field: dataclasses.Field, value: Any) -> Any:
     """The value in the field's type; raises `InputError` for another type or one out of bounds."""
     if field.name == "seeds":
