@@ -218,6 +218,25 @@ def test_gradient_in_the_initial_guess_is_zero():
     assert (gradient == 0).all()
 
 
+@pytest.mark.parametrize("states", [20, 300], ids=["dense", "sweeps"])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_theorem_on_v_gives_the_gradient_of_the_theorem_on_q(states, sparse):
+    mdp = tabular.garnet(3, states, 3, 4, sparse=sparse)
+    weight = jax.random.normal(jax.random.key(0), mdp.reward.shape)
+    start = jnp.ones_like(mdp.reward)
+
+    def gradients(**settings):
+        def value(reward, discount, temperature):
+            model = eqx.tree_at(lambda m: (m.reward, m.discount), mdp, (reward, discount))
+            solution = tabular.solve(model, temperature, tolerance=1e-12, q0=start, **settings)
+            return (weight * solution.q).sum() + (weight[:, 0] * solution.v).sum()
+
+        return jax.jit(jax.grad(value, argnums=(0, 1, 2)))(mdp.reward, mdp.discount, 0.1)
+
+    for v, q in zip(gradients(), gradients(hypergradient=implicit.Dense()), strict=True):
+        np.testing.assert_allclose(v, q, rtol=1e-8, atol=1e-9)
+
+
 def gradient_of_sum(mdp, **settings):
     def total(reward):
         return tabular.solve(eqx.tree_at(lambda m: m.reward, mdp, reward), **settings).q.sum()
