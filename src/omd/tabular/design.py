@@ -144,5 +144,5 @@ def _fixed_point(q0: Float[Array, "S A"], theta: Model, design: Design) -> Float
     problem = Problem(p, theta.reward, design.mdp.discount, design.temperature)
     scale = jnp.maximum(1, jnp.abs(theta.reward).max() / (1 - design.mdp.discount))
     tolerance = 1e-12 if p.dtype == jnp.float64 else 64 * jnp.finfo(p.dtype).eps
-    q, _ = iterate(problem, newton, problem.value(q0), tolerance * scale, 100)
+    _, q, _ = iterate(problem, newton, problem.value(q0), tolerance * scale, 100)
     return q

@@ -79,8 +79,9 @@ Step = Callable[[Problem, State, Scalar], Float[Array, " S"]]
 
 def iterate(
     problem: Problem, step: Step, v: Float[Array, " S"], tolerance: Scalar, max_iterations: Scalar
-) -> tuple[Float[Array, "S A"], Int[Array, ""]]:
-    """(q, steps): until γ‖v − value(q)‖∞ ≤ tolerance before a step, or max_iterations of them."""
+) -> tuple[Float[Array, " S"], Float[Array, "S A"], Int[Array, ""]]:
+    """(v, q = r + γPv, steps): until γ‖v − value(q)‖∞ ≤ tolerance before a step, or
+    max_iterations of them."""
 
     def unfinished(carry):
         _, _, gap, count = carry
@@ -98,8 +99,8 @@ def iterate(
         return _sweep(problem.transition, problem.reward, problem.discount, v)
 
     start = (v, sweep(v), jnp.asarray(jnp.inf, v.dtype), jnp.int32(0))
-    _, q, _, count = jax.lax.while_loop(unfinished, advance, start)
-    return q, count
+    v, q, _, count = jax.lax.while_loop(unfinished, advance, start)
+    return v, q, count
 
 
 def value_iteration(problem: Problem, state: State, tolerance: Scalar) -> Float[Array, " S"]:
@@ -133,8 +134,9 @@ def newton(problem: Problem, state: State, tolerance: Scalar) -> Float[Array, " 
 
 def modified_policy_iteration(
     problem: Problem, v: Float[Array, " S"], tolerance: Scalar, max_iterations: Scalar
-) -> tuple[Float[Array, "S A"], Int[Array, ""]]:
-    """(q, improvements): some sweeps of v = r^π + γP^π v for each improvement of π, then a shift.
+) -> tuple[Float[Array, " S"], Float[Array, "S A"], Int[Array, ""]]:
+    """(v, q = r + γPv, improvements): some sweeps of v = r^π + γP^π v for each improvement of π,
+    then a shift.
 
     Ends as `iterate` does. The sweeps of an improvement go on until the spread of their
     increments has shrunk to a tenth or, once the best action changes in few states, to what the
@@ -160,8 +162,8 @@ def modified_policy_iteration(
         return _sweep(problem.transition, problem.reward, problem.discount, v)
 
     start = (v, sweep(v), jnp.full(v.shape, -1), jnp.int32(0))
-    _, q, _, count = jax.lax.while_loop(unfinished, advance, start)
-    return q, count
+    v, q, _, count = jax.lax.while_loop(unfinished, advance, start)
+    return v, q, count
 
 
 def _evaluate(

@@ -135,7 +135,8 @@ def _solve(mdp, temperature, search, limits, q0, hypergradient, on_report) -> So
         def solver(q, problem):
             # not from q where nobody gave one: XLA would spend seconds on folding the constant
             v = jnp.zeros_like(mdp.initial) if q0 is None else problem.value(q)
-            return search(problem, v=v, tolerance=tolerance, max_iterations=max_iterations)
+            _, q, count = search(problem, v=v, tolerance=tolerance, max_iterations=max_iterations)
+            return q, count
 
         q, count = implicit.root(
             lambda q, problem: q - problem.bellman(q),
@@ -146,8 +147,8 @@ def _solve(mdp, temperature, search, limits, q0, hypergradient, on_report) -> So
             has_aux=True,
             on_report=on_report,
         )
-    seen, fixed = jax.lax.stop_gradient((problem, q))
-    residual = jnp.abs(fixed - seen.bellman(fixed)).max()
+    seen, found = jax.lax.stop_gradient((problem, q))
+    residual = jnp.abs(found - seen.bellman(found)).max()
     status = _judge(residual, tolerance, count >= max_iterations)
     return Solution(q, problem.value(q), residual, count, status)
 
@@ -163,8 +164,9 @@ def _state_values(
     tolerance, max_iterations = limits
 
     def solver(v, problem):
-        q, count = search(problem, v=v, tolerance=tolerance, max_iterations=max_iterations)
-        return problem.value(q), count
+        # not value(q), which XLA would compute anew for each gather of it
+        v, _, count = search(problem, v=v, tolerance=tolerance, max_iterations=max_iterations)
+        return v, count
 
     return implicit.root(
         lambda v, problem: v - problem.value(problem.lookahead(v)),
