@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -164,13 +164,14 @@ def _draw(
                 draw_over_steps(errors, mine, "model_mse", COLOURS[name], name, WINDOW)
                 draw_over_steps(returns, mine, "episode_return", COLOURS[name], name, WINDOW)
         random = chosen.loc[chosen["model_hidden"] == width, "random_model_mse"].mean()
-        errors.axhline(random, color="black", linestyle=(0, (4, 3)), linewidth=1, label="random")
+        errors.axhline(
+            random, color="black", linestyle=(0, (4, 3)), linewidth=1, label="random model"
+        )
         errors.set(yscale="log", title=f"model MSE, width {width}", xlabel="environment steps")
         returns.set(title=f"return, width {width}", xlabel="environment steps", ylim=(0, None))
         for axes in (errors, returns):
             axes.title.set_fontsize(9)
             axes.set_xlim(0, None)
-        errors.legend(fontsize=7)
     text = describe(data, chosen)
     text += f"Lines: mean of {WINDOW} evaluations and over seeds; bands: standard error. "
     text += "Random: the untrained models on the transitions seen in training, mean over lanes. "
@@ -180,26 +181,36 @@ def _draw(
         for i in range(size):
             axes = figure.add_subplot(grid[i // 2, 2 + i % 2])
             title = names[i] if i < len(names) else f"coordinate {i}"
-            _coordinate(axes, predictions, i, title, legend=i == 0)
+            _coordinate(axes, predictions, i, title)
         steps = len(predictions.trajectory.next_observations)
         drawn = f"the first {SHOWN} of {steps} steps of one" if steps > SHOWN else "one"
         text += f"Right: next states along {drawn} episode of the most probable actions "
         text += f"({predictions.actor}), predicted by the best lanes of width 1."
     caption(figure, text)
-    figure.tight_layout(rect=(0, 0.1, 1, 1))
+    _legend(figure)
+    figure.tight_layout(rect=(0, 0.1, 1, 0.95))
     watermark(figure, budget)
     return figure
 
 
-def _coordinate(axes: Axes, found: Predictions, i: int, title: str, legend: bool) -> None:
+def _coordinate(axes: Axes, found: Predictions, i: int, title: str) -> None:
     axes.plot(
         found.trajectory.next_observations[:SHOWN, i], color=GREY, linewidth=2.2, alpha=0.6,
-        label="true",
+        label="true next state",
     )  # fmt: skip
     for objective, values in found.by.items():
         name = objective.upper()
         axes.plot(values[:SHOWN, i], color=COLOURS[name], linewidth=1, label=name)
     axes.set(title=f"next {title}", xlabel="step of the episode")
     axes.title.set_fontsize(9)
-    if legend:
-        axes.legend(fontsize=7)
+
+
+def _legend(figure: Figure) -> None:
+    """One for all panels, above them: no corner is free in each."""
+    entries: dict[str, Any] = {}
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        entries = dict(zip(labels, handles, strict=True)) | entries
+    figure.legend(
+        entries.values(), entries, loc="upper center", ncols=len(entries), fontsize=8, frameon=False
+    )
