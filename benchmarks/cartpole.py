@@ -73,7 +73,7 @@ def reachable(**settings) -> Case:
 
 def main() -> None:
     rounds, python = begin_beside_sbx(__doc__.splitlines()[0])
-    cases = {"reachable": reachable(), "one": case(1), "ten": case(10, CHUNK // 5)}
+    cases = {"reachable": reachable(), "one": case(1), "ten": case(10)}
     cases["mle"] = case(1, objective="mle")
     if python:
         cases["sbx"] = Case(SBX, python)

@@ -21,11 +21,9 @@ COUNTS = (1, 2, 4, 8, 16, 32, 64)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lanes", type=int, nargs="+", default=COUNTS)
-    parser.add_argument("--lane-steps", type=int, default=4000, help="of each timed chunk")
+    parser.add_argument("--steps", type=int, default=500, help="of each lane in a timed chunk")
     options = begin(parser)
-    cases = {
-        str(lanes): case(lanes, max(50, options.lane_steps // lanes)) for lanes in options.lanes
-    }
+    cases = {str(lanes): case(lanes, options.steps) for lanes in options.lanes}
     found = {
         int(name): [x for x, *_ in rows] for name, rows in in_turn(cases, options.rounds).items()
     }
