@@ -16,23 +16,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from side_by_side import Case, begin_beside_sbx, in_turn, ratio, spread
+from side_by_side import Case, begin_beside_sbx, in_turn, ratio, sbx, spread
 
 CHUNK = 1000
 
 SBX = """
-import time, gymnasium
+import gymnasium
 from sbx import DQN
 env = gymnasium.make("CartPole-v1")
 agent = DQN("MlpPolicy", env, learning_starts=1000, batch_size=256, train_freq=1, gradient_steps=1,
             buffer_size=200_000, policy_kwargs=dict(net_arch=[32, 32]))
-def measured():
-    agent.learn(1500)
-    while True:
-        begin = time.perf_counter()
-        agent.learn(200, reset_num_timesteps=False)
-        yield (200 / (time.perf_counter() - begin),)
-figures = measured()
 """
 
 
@@ -76,10 +69,10 @@ def main() -> None:
     cases = {"reachable": reachable(), "one": case(1), "ten": case(10)}
     cases["mle"] = case(1, objective="mle")
     if python:
-        cases["sbx"] = Case(SBX, python)
+        cases["sbx"] = sbx(SBX, python, first=1500, chunk=200)
     found = in_turn(cases, rounds)
-    mixed, largest, work = zip(*found.pop("reachable"), strict=True)
-    rate = {name: [x for x, *_ in rows] for name, rows in found.items()}
+    mixed, largest, work = found.pop("reachable")
+    rate = {name: rates for name, (rates,) in found.items()}
     achieved = [a * b for a, b in zip(rate["one"], work, strict=True)]
     lines = {
         "one lane, lane-steps/s": rate["one"],

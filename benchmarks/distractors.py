@@ -26,8 +26,8 @@ def main() -> None:
             "reachable": reachable(distractors=count),
         }
         found = in_turn(cases, options.rounds)
-        mixed, _, work = zip(*found["reachable"], strict=True)
-        rates = [x for x, *_ in found["rates"]]
+        mixed, _, work = found["reachable"]
+        (rates,) = found["rates"]
         achieved = [a * b for a, b in zip(rates, work, strict=True)]
         print(
             f"{count} distractors: {spread(rates)} steps/s of {1e3 * work[0]:.1f} MFLOP; "

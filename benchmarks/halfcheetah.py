@@ -17,23 +17,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from side_by_side import Case, begin_beside_sbx, in_turn, ratio, spread
+from side_by_side import Case, begin_beside_sbx, in_turn, ratio, sbx, spread
 
 CHUNK = 100
 
 SBX = """
-import time, gymnasium
+import gymnasium
 from sbx import SAC
 env = gymnasium.make("HalfCheetah-v5")
 agent = SAC("MlpPolicy", env, learning_starts=300, batch_size=256, train_freq=1, gradient_steps=1,
             buffer_size=100_000, policy_kwargs=dict(net_arch=[256, 256]))
-def measured():
-    agent.learn(700)
-    while True:
-        begin = time.perf_counter()
-        agent.learn(100, reset_num_timesteps=False)
-        yield (100 / (time.perf_counter() - begin),)
-figures = measured()
 """
 
 OURS = {
@@ -96,8 +89,8 @@ def main() -> None:
     for name, settings in OURS.items():
         cases[name] = Case(f"import halfcheetah\nfigures = halfcheetah.rates(**{settings})")
     if python:
-        cases["SBX"] = Case(SBX, python)
-    found = {name: list(zip(*rows, strict=True)) for name, rows in in_turn(cases, rounds).items()}
+        cases["SBX"] = sbx(SBX, python, first=700, chunk=CHUNK)
+    found = in_turn(cases, rounds)
     steps = {name: found[name][0] for name in OURS}
     for name in OURS:
         _, updates, work, outside = found[name]
@@ -113,10 +106,10 @@ def main() -> None:
         f"512×256×256: {spread(ratio(achieved, largest))}"
     )
     if python:
-        (sbx,) = found["SBX"]
-        print(f"SBX's SAC: {spread(sbx)} steps/s")
+        (theirs,) = found["SBX"]
+        print(f"SBX's SAC: {spread(theirs)} steps/s")
         for name in OURS:
-            print(f"{name} over SBX's SAC: {spread(ratio(steps[name], sbx))}")
+            print(f"{name} over SBX's SAC: {spread(ratio(steps[name], theirs))}")
 
 
 if __name__ == "__main__":

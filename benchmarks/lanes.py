@@ -24,9 +24,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500, help="of each lane in a timed chunk")
     options = begin(parser)
     cases = {str(lanes): case(lanes, options.steps) for lanes in options.lanes}
-    found = {
-        int(name): [x for x, *_ in rows] for name, rows in in_turn(cases, options.rounds).items()
-    }
+    found = {int(name): rates for name, (rates,) in in_turn(cases, options.rounds).items()}
     print(f"{'lanes':>6} {'lane-steps/s':>24} {'to half':>20}")
     for lanes, rates in found.items():
         half = found.get(lanes // 2)

@@ -28,6 +28,8 @@ def begin(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """The command line with `--rounds`; prints the machine."""
     parser.add_argument("--rounds", type=int, default=15, help="measurements of each case")
     options = parser.parse_args()
+    if options.rounds < 2:
+        parser.error(f"--rounds is {options.rounds}: give at least 2, for the quartiles")
 
     from omd.training.provenance import provenance
 
@@ -48,8 +50,27 @@ def begin_beside_sbx(description: str) -> tuple[int, str | None]:
     return options.rounds, python
 
 
+def sbx(agent: str, python: str, first: int, chunk: int) -> Case:
+    """Steps a second of SBX's own `learn`, `chunk` steps at a time after the `first`, which
+    compile; `agent` is the code that makes it."""
+    return Case(
+        f"""
+import time
+{agent}
+def measured():
+    agent.learn({first})
+    while True:
+        begin = time.perf_counter()
+        agent.learn({chunk}, reset_num_timesteps=False)
+        yield ({chunk} / (time.perf_counter() - begin),)
+figures = measured()
+""",
+        python,
+    )
+
+
 def in_turn(cases: Mapping[str, Case], rounds: int) -> dict[str, list[tuple[float, ...]]]:
-    """The figures of each case over `rounds`, with one case at work at a time.
+    """Each case's figures, each of them over `rounds`, with one case at work at a time.
 
     A machine's speed drifts from minute to minute by more than what is to be told apart; within
     a round all cases meet the same, so ratios are to be taken round by round (`ratio`). A first
@@ -66,7 +87,7 @@ def in_turn(cases: Mapping[str, Case], rounds: int) -> dict[str, list[tuple[floa
     finally:
         for worker in workers.values():
             worker.process.kill()
-    return found
+    return {name: list(zip(*rows, strict=True)) for name, rows in found.items()}
 
 
 def spread(figures: Iterable[float]) -> str:
