@@ -9,15 +9,16 @@ SOURCE = pathlib.Path(omd.__file__).parent
 BASE = {"types", "errors"}
 ALLOWED = {
     "errors": set(),
+    "compilation": set(),
     "types": {"errors"},
     "settings": {"errors"},
     "config": {"errors", "settings", "implicit"},
     "implicit": set(),
-    "tabular": BASE | {"implicit"},
+    "tabular": BASE | {"compilation", "implicit"},
     "simulators": {"errors"},
     "envs": BASE | {"simulators"},
     "agents": BASE | {"implicit", "config"},
-    "training": BASE | {"agents", "envs", "config"},
+    "training": BASE | {"agents", "compilation", "envs", "config"},
     "figures": BASE | {"config", "tabular", "training", "implicit", "envs", "simulators"},
     "page": BASE | {"training", "figures"},
     "experiment": BASE | {"config", "training", "figures"},

@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, PyTree
 
+from omd import compilation
 from omd.implicit import AbstractMethod
 from omd.tabular.projection import Model
 from omd.types import InputError
@@ -60,19 +61,9 @@ def cheaply(effort: int) -> dict[str, Any]:
     """
     if jax.config.values["jax_disable_most_optimizations"]:
         effort = 0
-    options = {"xla_backend_optimization_level": effort}
-    older = {**options, "xla_cpu_use_fusion_emitters": False}
-    return older if _accepted(tuple(older.items())) else options
-
-
-@functools.cache
-def _accepted(options: tuple[tuple[str, Any], ...]) -> bool:
-    """Whether this version of XLA knows all the options; it refuses programs with others."""
-    try:
-        jax.jit(lambda x: x, compiler_options=dict(options)).lower(0.0).compile()
-    except jax.errors.JaxRuntimeError:
-        return False
-    return True
+    return compilation.known(
+        {"xla_backend_optimization_level": effort, "xla_cpu_use_fusion_emitters": False}
+    )
 
 
 def lane_jit(function: Callable[..., T]) -> Callable[..., T]:
