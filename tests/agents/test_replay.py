@@ -73,3 +73,26 @@ def test_a_lane_with_512_distractors_takes_less_than_half_a_gigabyte():
     buffer = jax.eval_shape(lambda: replay.empty(spec, 200_000, jnp.float32))
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(buffer))
     assert 200_000 * 4 * 516 < size < 0.5e9
+
+
+def test_a_lane_by_its_index_is_the_lane_by_itself():
+    noise, capacity = 2, 3
+    spec = EnvSpec("probe", 2 + noise, 3, distractors=noise)
+    alone = [replay.empty(spec, capacity, jnp.float64)] * 2
+    both = jax.tree.map(lambda x: jnp.stack([x, x]), alone[0])
+    bits = jnp.arange(capacity, dtype=jnp.uint32)
+    for i in range(7):
+        plain = transition(i, jnp.int32(i % 3))
+        seen = plain._replace(
+            observation=jnp.concatenate([plain.observation, jnp.array([i, 0.5])]),
+            next_observation=jnp.concatenate([plain.next_observation, jnp.array([i + 1, 0.5])]),
+        )
+        lane = int(i in (0, 1, 4, 6))
+        alone[lane] = replay.add(alone[lane], seen)
+        both = replay.add(both, seen, lane=(jnp.int32(lane),))
+    for lane in range(2):
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            (jax.tree.map(lambda x, i=lane: x[i], both), replay.sample(both, bits, spec, (lane,))),
+            (alone[lane], replay.sample(alone[lane], bits, spec)),
+        )

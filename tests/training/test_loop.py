@@ -6,7 +6,9 @@ import pytest
 
 from omd import envs
 from omd.config import Config
-from omd.training.loop import Program, boundaries
+from omd.training import devices
+from omd.training.loop import Program
+from omd.training.session import boundaries
 
 SMALL = {
     "hidden": 8,
@@ -165,6 +167,16 @@ def test_a_diverged_lane_is_seen_and_leaves_the_others_alone():
     reference, _, _ = train(program(2), configs, [(50, False), (20, True)])
     for a, b in zip(numbers(healthy, 1), numbers(reference, 1), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_a_chunk_copies_no_replay_buffer(lanes, monkeypatch):
+    monkeypatch.setattr(devices, "count", lambda *_: 1)
+    some = program(lanes, steps=100_000)
+    state = some.fresh([dataclasses.replace(some.config, seeds=(i,)) for i in range(lanes)])
+    state = some.place(state)
+    memory = some._jitted((10, True)).lower(state).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < state.replay.rows.nbytes / lanes
 
 
 def test_boundaries_cut_at_evaluations_and_where_learning_starts():

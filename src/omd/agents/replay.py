@@ -10,13 +10,19 @@ from jaxtyping import Array, Float, Int, UInt32
 
 from omd.types import EnvSpec, Transition
 
+Lane = tuple[()] | tuple[Int[Array, ""]]
+"""The index of a lane among a replay's, or nothing where it is one lane's."""
+
 
 class Replay(NamedTuple):
-    rows: Float[Array, "slots row"]
-    distractors: Float[Array, "slots noise"]
+    """Of one lane, or of several with a leading axis; `add` and `sample` then take the lane's
+    index, so that a compiled loop writes in place and copies no buffer."""
+
+    rows: Float[Array, "*lane slots row"]
+    distractors: Float[Array, "*lane slots noise"]
     """Those of a transition's first state; those of its second are in the next slot, because both
     observations of a step have the same (`EnvSpec.distractors`)."""
-    added: Int[Array, ""]
+    added: Int[Array, "*lane"]
     """Transitions ever added; the buffer holds the last min(added, capacity) of them."""
 
 
@@ -35,43 +41,48 @@ def empty(spec: EnvSpec, capacity: int, dtype) -> Replay:
     return Replay(rows, jnp.zeros((count, spec.distractors), dtype), jnp.zeros((), jnp.int32))
 
 
-def add(replay: Replay, transition: Transition) -> Replay:
-    """Write one transition over the oldest."""
-    dtype, (count, noise) = replay.rows.dtype, replay.distractors.shape
+def add(replay: Replay, transition: Transition, lane: Lane = ()) -> Replay:
+    """Write one transition over the lane's oldest."""
+    dtype, (count, noise) = replay.rows.dtype, replay.distractors.shape[-2:]
     own = transition.observation.shape[0] - noise
     after = transition.next_observation
     row = transition._replace(
         observation=transition.observation[:own], next_observation=after[:own]
     )
     numbers = jnp.concatenate([jnp.ravel(x).astype(dtype) for x in row])
-    slot = replay.added % count
+    slot = replay.added[lane] % count
     distractors = replay.distractors
     if noise:
-        distractors = distractors.at[slot].set(transition.observation[own:].astype(dtype))
-        distractors = distractors.at[(slot + 1) % count].set(after[own:].astype(dtype))
-    return Replay(replay.rows.at[slot].set(numbers), distractors, replay.added + 1)
+        distractors = distractors.at[(*lane, slot)].set(transition.observation[own:].astype(dtype))
+        following = (slot + 1) % count
+        distractors = distractors.at[(*lane, following)].set(after[own:].astype(dtype))
+    rows = replay.rows.at[(*lane, slot)].set(numbers)
+    return Replay(rows, distractors, replay.added.at[lane].add(1))
 
 
-def sample(replay: Replay, bits: UInt32[Array, batch], spec: EnvSpec) -> Transition:
-    """A minibatch drawn uniformly with replacement; leaves are [batch, ...].
+def sample(
+    replay: Replay, bits: UInt32[Array, batch], spec: EnvSpec, lane: Lane = ()
+) -> Transition:
+    """A minibatch of the lane, drawn uniformly with replacement; leaves are [batch, ...].
 
     `bits` are uniform 32-bit numbers. Taking them modulo the number of transitions held favours
     no transition by more than a factor 1 + 2⁻³² · held.
     """
-    count, noise = replay.distractors.shape
+    count, noise = replay.distractors.shape[-2:]
     capacity = count - (noise > 0)
-    held = jnp.minimum(replay.added, capacity).astype(jnp.uint32)
+    added = replay.added[lane]
+    held = jnp.minimum(added, capacity).astype(jnp.uint32)
     index = (bits % held).astype(jnp.int32)
     if noise:  # the slot after the newest transition holds half of one
-        index = (index + jnp.maximum(replay.added - capacity, 0)) % count
-    rows = replay.rows.at[index].get(mode="promise_in_bounds")
+        index = (index + jnp.maximum(added - capacity, 0)) % count
+    rows = replay.rows.at[(*lane, index)].get(mode="promise_in_bounds")
     own, action_size = spec.observation_size - noise, spec.action_size or 1
     ends = [own, own + action_size, own + action_size + 1]
     ends.append(ends[-1] + own)
     observation, action, reward, next_observation, terminated = jnp.split(rows, ends, axis=1)
     if noise:
         before, after = (
-            replay.distractors.at[at].get(mode="promise_in_bounds")
+            replay.distractors.at[(*lane, at)].get(mode="promise_in_bounds")
             for at in (index, (index + 1) % count)
         )
         observation = jnp.concatenate([observation, before], axis=1)

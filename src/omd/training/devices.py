@@ -43,21 +43,14 @@ def count(lanes: int, on_host: bool) -> int:
     return 1 if on_host else min(lanes, len(jax.devices()))
 
 
-def over_lanes(
-    together: Callable[[PyTree], PyTree],
-    alone: Callable[[PyTree], PyTree] | None,
-    devices: int,
-) -> Callable[[PyTree], PyTree]:
-    """A function of a pytree with leading lane axes, over all lanes of all devices.
+def over_lanes(on_device: Callable[[PyTree], PyTree], devices: int) -> Callable[[PyTree], PyTree]:
+    """A function of a pytree with leading lane axes over all devices, from one of those lanes that
+    a device has.
 
-    `together` takes such a pytree. `alone`, if given, takes one lane's without the axis, and a
-    device then takes its lanes one after another: on a CPU a lane's networks and minibatches stay
-    in its cache that way, and XLA's batched small products are slower than single ones.
+    On a CPU `on_device` had better take its lanes one after another: a lane's networks and
+    minibatches stay in its cache that way, and XLA's batched small products are slower than single
+    ones.
     """
-
-    def on_device(lanes: PyTree) -> PyTree:
-        return together(lanes) if alone is None else jax.lax.map(alone, lanes)
-
     if devices == 1:
         return on_device
     lane = PartitionSpec("lane")

@@ -159,13 +159,14 @@ class Program:
             def evaluate_alone(lane):
                 return _squeeze(self._evaluate_lanes(_expand(lane)))
 
-            one = evaluate_alone if turns else None
-            return _jit(devices.over_lanes(self._evaluate_lanes, one, self.devices))
+            each = functools.partial(jax.lax.map, evaluate_alone)
+            return _jit(devices.over_lanes(each if turns else self._evaluate_lanes, self.devices))
         steps, learn = key
         chunk = functools.partial(self._chunk, steps=steps, learn=learn)
         together = functools.partial(chunk, each=jax.vmap, env_step=self.env.step)
         alone = functools.partial(chunk, each=lambda f: f, env_step=self._step_alone)
-        mapped = devices.over_lanes(together, alone if turns else None, self.devices)
+        in_turn = functools.partial(_in_turn, alone)
+        mapped = devices.over_lanes(in_turn if turns else together, self.devices)
         return _jit(mapped, donate_argnums=0, out_shardings=devices.sharding(self.devices))
 
     def _evaluate_lanes(self, args) -> Metrics:
@@ -186,10 +187,16 @@ class Program:
         return Draws(env, learner.noise(action), minibatches.reshape(shape), update)
 
     def _chunk(
-        self, state: LaneState, steps: int, learn: bool, each: Callable, env_step: Callable
+        self,
+        state: LaneState,
+        steps: int,
+        learn: bool,
+        each: Callable,
+        env_step: Callable,
+        lane: replay.Lane = (),
     ) -> tuple[LaneState, Metrics]:
         """`each` makes a function of one lane one of the lanes in `state`: `jax.vmap`, or nothing
-        where `state` is one lane without the axis; `env_step` steps the environment of those."""
+        where `state` is one `lane` without the axis; `env_step` steps the environment of those."""
         # lanes of a host environment step together, and on a CPU are updated one after another
         update = devices.in_turn if self.one_by_one and self.env.on_host else each
         explore = state.hyper
@@ -204,10 +211,11 @@ class Program:
             transition = Transition(
                 observation, action, after.reward, after.next_observation, after.terminated
             )
-            buffer = each(replay.add)(buffer, transition)
+            buffer = each(functools.partial(replay.add, lane=lane))(buffer, transition)
             info: Metrics = {"reward": after.reward}
             if learn:
-                batches = each(self._minibatches)(buffer, draws.minibatches)
+                minibatches = functools.partial(self._minibatches, lane=lane)
+                batches = each(minibatches)(buffer, draws.minibatches)
                 agents, updated = update(self._update)(agents, batches, draws.update, state.hyper)
                 info |= updated
             return (env_state, after.observation, buffer, agents), info
@@ -231,8 +239,8 @@ class Program:
             means | {"finite": each(_finite)(agents)},
         )
 
-    def _minibatches(self, buffer, bits):
-        return [replay.sample(buffer, b, self.env.spec) for b in bits]
+    def _minibatches(self, buffer, bits, lane=()):
+        return [replay.sample(buffer, b, self.env.spec, lane) for b in bits]
 
     def _update(self, agents, batches, key, hyper):
         return self.agent.update(agents, batches, jax.random.wrap_key_data(key), hyper)
@@ -243,6 +251,21 @@ def _jit(function: Callable, **options: Any) -> Any:
     of older processors' clocks."""
     wide = {"xla_cpu_prefer_vector_width": 512} if jax.default_backend() == "cpu" else {}
     return jax.jit(function, compiler_options=compilation.known(wide), **options)
+
+
+def _in_turn(chunk: Callable, lanes: LaneState) -> tuple[LaneState, Metrics]:
+    """A chunk of each lane, one after another; the replay buffers stay where they are."""
+
+    def one(buffers, turn):
+        index, rest = turn
+        lane, metrics = chunk(LaneState(replay=buffers, **rest), lane=(index,))
+        rest = lane._asdict()
+        return rest.pop("replay"), (rest, metrics)
+
+    rest = lanes._asdict()
+    buffers = rest.pop("replay")
+    buffers, (rest, metrics) = jax.lax.scan(one, buffers, (jnp.arange(len(lanes.step)), rest))
+    return LaneState(replay=buffers, **rest), metrics
 
 
 def _evaluated(state: LaneState) -> tuple:
@@ -262,17 +285,3 @@ def _finite(agents: AgentState) -> Array:
     """Whether all parameters of a lane are finite."""
     leaves = jax.tree.leaves((agents.theta, agents.learner.w, agents.learner.target))
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in leaves]))
-
-
-def boundaries(config: Config, start: int) -> list[tuple[int, bool, bool]]:
-    """Chunks from `start` on, as (end, whether it learns, whether an evaluation follows)."""
-    cuts = {*range(0, config.steps, config.evaluate_every), config.random_steps, config.steps}
-    ends = sorted(end for end in cuts if start < end <= config.steps)
-    return [
-        (
-            end,
-            begin >= config.random_steps,
-            end % config.evaluate_every == 0 or end == config.steps,
-        )
-        for begin, end in zip([start, *ends], ends, strict=False)
-    ]

@@ -14,7 +14,7 @@ import pandas as pd
 
 from omd.config import Config
 from omd.training import folder
-from omd.training.loop import LaneState, Program, boundaries
+from omd.training.loop import LaneState, Program
 from omd.training.signals import Stop
 
 CHECKPOINT_SECONDS = 60.0
@@ -109,3 +109,17 @@ def train(
             if stop.requested:
                 break
     return state, rows
+
+
+def boundaries(config: Config, start: int) -> list[tuple[int, bool, bool]]:
+    """Chunks from `start` on, as (end, whether it learns, whether an evaluation follows)."""
+    cuts = {*range(0, config.steps, config.evaluate_every), config.random_steps, config.steps}
+    ends = sorted(end for end in cuts if start < end <= config.steps)
+    return [
+        (
+            end,
+            begin >= config.random_steps,
+            end % config.evaluate_every == 0 or end == config.steps,
+        )
+        for begin, end in zip([start, *ends], ends, strict=False)
+    ]
