@@ -179,6 +179,20 @@ def test_a_chunk_copies_no_replay_buffer(lanes, monkeypatch):
     assert memory.temp_size_in_bytes < state.replay.rows.nbytes / lanes
 
 
+def test_a_chunk_can_be_a_part_of_a_larger_program():
+    some = program(1)
+    state = some.place(some.fresh([some.config]))
+    state, _ = some.advance(state, 60, learn=False)
+
+    @jax.jit
+    def twice(state):
+        return some.advance(some.advance(state, 5, learn=True)[0], 5, learn=True)[0]
+
+    inside, outside = twice(state), some.advance(state, 10, learn=True)[0]
+    for a, b in zip(numbers(inside, 0), numbers(outside, 0), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-9)
+
+
 def test_boundaries_cut_at_evaluations_and_where_learning_starts():
     config = Config(steps=25, evaluate_every=10, random_steps=4, batch_size=4)
     assert boundaries(config, 0) == [

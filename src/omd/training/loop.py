@@ -148,11 +148,23 @@ class Program:
         threads.shutdown(wait=False)
 
     def _run(self, key: Key, argument: PyTree) -> Any:
+        if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(argument)):
+            return self._function(key)(argument)  # a part of the caller's program
         if key not in self._programs:
             self._programs[key] = self._jitted(key)
         return self._programs[key](argument)
 
     def _jitted(self, key: Key) -> Any:
+        options: dict[str, Any] = {}
+        if key != EVALUATION:
+            options = {"donate_argnums": 0, "out_shardings": devices.sharding(self.devices)}
+        if jax.default_backend() == "cpu":
+            # LLVM stays at 256 bits by itself, for the sake of older processors' clocks
+            widest = compilation.known({"xla_cpu_prefer_vector_width": 512})
+            options["compiler_options"] = widest
+        return jax.jit(self._function(key), **options)
+
+    def _function(self, key: Key) -> Callable[[PyTree], PyTree]:
         turns = self.one_by_one and not self.env.on_host
         if isinstance(key, str):
 
@@ -160,14 +172,13 @@ class Program:
                 return _squeeze(self._evaluate_lanes(_expand(lane)))
 
             each = functools.partial(jax.lax.map, evaluate_alone)
-            return _jit(devices.over_lanes(each if turns else self._evaluate_lanes, self.devices))
+            return devices.over_lanes(each if turns else self._evaluate_lanes, self.devices)
         steps, learn = key
         chunk = functools.partial(self._chunk, steps=steps, learn=learn)
         together = functools.partial(chunk, each=jax.vmap, env_step=self.env.step)
         alone = functools.partial(chunk, each=lambda f: f, env_step=self._step_alone)
         in_turn = functools.partial(_in_turn, alone)
-        mapped = devices.over_lanes(in_turn if turns else together, self.devices)
-        return _jit(mapped, donate_argnums=0, out_shardings=devices.sharding(self.devices))
+        return devices.over_lanes(in_turn if turns else together, self.devices)
 
     def _evaluate_lanes(self, args) -> Metrics:
         key, step, agents, hyper = args
@@ -244,13 +255,6 @@ class Program:
 
     def _update(self, agents, batches, key, hyper):
         return self.agent.update(agents, batches, jax.random.wrap_key_data(key), hyper)
-
-
-def _jit(function: Callable, **options: Any) -> Any:
-    """`jax.jit`, with the widest vectors a CPU has: LLVM stays at 256 bits by itself, for the sake
-    of older processors' clocks."""
-    wide = {"xla_cpu_prefer_vector_width": 512} if jax.default_backend() == "cpu" else {}
-    return jax.jit(function, compiler_options=compilation.known(wide), **options)
 
 
 def _in_turn(chunk: Callable, lanes: LaneState) -> tuple[LaneState, Metrics]:
