@@ -43,6 +43,7 @@ def rates(**settings) -> Iterator[tuple[float, float, float, float]]:
     import jax
     import jax.numpy as jnp
 
+    from omd import compilation
     from omd.config import Config
     from omd.training import folder
 
@@ -61,10 +62,11 @@ def rates(**settings) -> Iterator[tuple[float, float, float, float]]:
     def update(agents, key, batches):
         return program.agent.update(agents, batches, key, hyper)
 
-    @jax.jit
-    def run(agents, batches):  # batches are an argument: constants would be folded
+    def updates(agents, batches):  # batches are an argument: constants would be folded
         keys = jax.random.split(jax.random.key(1), CHUNK)
         return jax.lax.scan(lambda agents, key: update(agents, key, batches), agents, keys)[0]
+
+    run = jax.jit(updates, compiler_options=compilation.widest())
 
     flops = jax.jit(update).lower(agents, jax.random.key(1), batches).compile().cost_analysis()
     state, _ = program.advance(state, CHUNK, learn=True)

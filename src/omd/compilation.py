@@ -15,6 +15,13 @@ def known(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if _is_known(name, value)}
 
 
+def widest() -> dict[str, Any]:
+    """The options for a CPU's widest vectors: by itself LLVM stays at 256 bits, for the sake of
+    older processors' clocks. None on other devices."""
+    cpu = jax.default_backend() == "cpu"
+    return known({"xla_cpu_prefer_vector_width": 512}) if cpu else {}
+
+
 @functools.cache
 def _is_known(name: str, value: Any) -> bool:
     try:

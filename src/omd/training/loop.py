@@ -155,14 +155,15 @@ class Program:
         return self._programs[key](argument)
 
     def _jitted(self, key: Key) -> Any:
-        options: dict[str, Any] = {}
-        if key != EVALUATION:
-            options = {"donate_argnums": 0, "out_shardings": devices.sharding(self.devices)}
-        if jax.default_backend() == "cpu":
-            # LLVM stays at 256 bits by itself, for the sake of older processors' clocks
-            widest = compilation.known({"xla_cpu_prefer_vector_width": 512})
-            options["compiler_options"] = widest
-        return jax.jit(self._function(key), **options)
+        function, options = self._function(key), compilation.widest()
+        if key == EVALUATION:
+            return jax.jit(function, compiler_options=options)
+        return jax.jit(
+            function,
+            donate_argnums=0,
+            out_shardings=devices.sharding(self.devices),
+            compiler_options=options,
+        )
 
     def _function(self, key: Key) -> Callable[[PyTree], PyTree]:
         turns = self.one_by_one and not self.env.on_host

@@ -78,13 +78,15 @@ def size_of(tree: PyTree) -> int:
 
 
 def _products(jaxpr: Any, trips: int) -> Counter[Shape]:
-    """Those of a jaxpr; linear solves and loops of unknown length count `trips` times."""
+    """Those of a jaxpr; linear solves and loops of unknown length count `trips` times. Products
+    with a vector aren't counted: most of them add a bias, or sum its gradient."""
     total: Counter[Shape] = Counter()
     for equation in jaxpr.eqns:
         name = equation.primitive.name
         if name == "dot_general":
-            shape, count = _shape(equation)
-            total[shape] += count
+            (m, k, n), count = _shape(equation)
+            if k > 1 and n > 1:
+                total[m, k, n] += count
         times = equation.params.get("length", 1) if name == "scan" else 1
         times = trips if name in ("while", "linear_solve") else times
         inner = [_products(sub, trips) for sub in _inner(equation)]
