@@ -1,3 +1,4 @@
+import math
 import os
 import subprocess
 import sys
@@ -5,6 +6,8 @@ import textwrap
 
 import jax
 import pytest
+
+from omd.training import session
 
 
 @pytest.fixture
@@ -14,6 +17,18 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture
+def checkpoint_each_chunk(monkeypatch):
+    """A function from whose call on training writes a checkpoint after each chunk, however long
+    one takes."""
+
+    def call():
+        monkeypatch.setattr(session, "CHECKPOINT_SECONDS", 0.0)
+        monkeypatch.setattr(session, "CHECKPOINT_SHARE", math.inf)
+
+    return call
 
 
 @pytest.fixture

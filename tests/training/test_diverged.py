@@ -12,7 +12,7 @@ import pytest
 
 import omd
 from omd import report
-from omd.training import files, session
+from omd.training import files
 from omd.training import run as runs
 
 SETTINGS: dict[str, Any] = {
@@ -58,7 +58,7 @@ class Killed(Exception):
 
 
 def test_the_lane_ends_the_others_go_on_and_resuming_gives_the_same(
-    tmp_path, monkeypatch, capsys, quick_compilation
+    tmp_path, checkpoint_each_chunk, capsys, quick_compilation
 ) -> None:
     whole = omd.train(omd.Config(**SETTINGS), out=tmp_path, name="whole", progress=False)
     told, when = whole.divergences(), whole.diverged()
@@ -82,7 +82,7 @@ def test_the_lane_ends_the_others_go_on_and_resuming_gives_the_same(
         if progress.step == 160:
             raise Killed
 
-    monkeypatch.setattr(session, "CHECKPOINT_SECONDS", 0.0)
+    checkpoint_each_chunk()
     with pytest.raises(Killed):
         runs.start(omd.Config(**SETTINGS), out=tmp_path, name="cut", on_report=die)
     resumed = omd.train(resume=tmp_path / "cut", progress=False)

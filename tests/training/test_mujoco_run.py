@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 
 import omd
-from omd.training import files, session
+from omd.training import files
 from omd.training import run as runs
 
 SETTINGS: dict[str, Any] = {
@@ -32,7 +33,7 @@ class Killed(Exception):
 
 
 def test_a_killed_halfcheetah_resumes_to_the_same_bits(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, quick_compilation: None
+    tmp_path: Any, checkpoint_each_chunk: Callable[[], None], quick_compilation: None
 ) -> None:
     def die(report: Any) -> None:
         if report.step == 60:
@@ -40,7 +41,7 @@ def test_a_killed_halfcheetah_resumes_to_the_same_bits(
 
     config = omd.Config(**SETTINGS)
     whole = omd.train(config, out=tmp_path, name="whole", progress=False)
-    monkeypatch.setattr(session, "CHECKPOINT_SECONDS", 0.0)
+    checkpoint_each_chunk()
     with pytest.raises(Killed):
         runs.start(config, out=tmp_path, name="cut", on_report=die)
     cut = files.read_checkpoint(tmp_path / "cut" / "checkpoint.safetensors")

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import omd
-from omd.training import files, session
+from omd.training import files
 from omd.training import run as runs
 
 SETTINGS = {
@@ -86,8 +86,8 @@ def test_a_loaded_run_is_the_run_that_was_trained(whole):
         loaded.act(observation, seed=7)
 
 
-def test_a_killed_run_resumes_to_the_same_bits(whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(session, "CHECKPOINT_SECONDS", 0.0)
+def test_a_killed_run_resumes_to_the_same_bits(whole, tmp_path, checkpoint_each_chunk):
+    checkpoint_each_chunk()
     with pytest.raises(Killed):
         runs.start(omd.Config(**SETTINGS), out=tmp_path, name="cut", on_report=die_at(300))
     stopped = omd.load(tmp_path / "cut")
@@ -104,22 +104,24 @@ def test_a_run_killed_before_its_first_checkpoint_starts_over(whole, tmp_path):
     assert_same_bits(omd.train(resume=tmp_path / "cut", progress=False), whole)
 
 
-def test_a_host_environment_resumes_to_the_same_bits(tmp_path, monkeypatch):
+def test_a_host_environment_resumes_to_the_same_bits(tmp_path, checkpoint_each_chunk):
     config = omd.Config(**SETTINGS, env="gymnasium:CartPole-v1")
     one = omd.train(config, out=tmp_path, name="whole", progress=False)
-    monkeypatch.setattr(session, "CHECKPOINT_SECONDS", 0.0)
+    checkpoint_each_chunk()
     with pytest.raises(Killed):
         runs.start(config, out=tmp_path, name="cut", on_report=die_at(300))
     assert_same_bits(omd.train(resume=tmp_path / "cut", progress=False), one)
 
 
-def test_sac_resumes_to_the_same_bits_and_acts_in_range(tmp_path, monkeypatch, quick_compilation):
+def test_sac_resumes_to_the_same_bits_and_acts_in_range(
+    tmp_path, checkpoint_each_chunk, quick_compilation
+):
     config = omd.Config(**SETTINGS, env="gymnasium:Pendulum-v1", evaluate_max_steps=20)
     one = omd.train(config, out=tmp_path, name="whole", progress=False)
     assert one.config.learner == "sac"
     assert one.config.tau == 0.005
     assert json.loads((one.path / "config.json").read_text())["tau"] == 0.005
-    monkeypatch.setattr(session, "CHECKPOINT_SECONDS", 0.0)
+    checkpoint_each_chunk()
     with pytest.raises(Killed):
         runs.start(config, out=tmp_path, name="cut", on_report=die_at(300))
     # the settings of a new run, unresolved, are those of the one to go on with

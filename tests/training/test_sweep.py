@@ -101,14 +101,16 @@ class Killed(Exception):
     """Stands for a process that dies without a word."""
 
 
-def test_a_group_killed_after_a_checkpoint_goes_on_to_the_same_numbers(tmp_path, monkeypatch):
+def test_a_group_killed_after_a_checkpoint_goes_on_to_the_same_numbers(
+    tmp_path, monkeypatch, checkpoint_each_chunk
+):
     worker._take_one_device()
     # in this process too: it may have other threads than a worker, and so other last bits
     straight = created(tmp_path / "straight")
     for one in straight.groups:
         assert group.run(straight, one.number) == group.FINISHED
     sweep = created(tmp_path / "cut")
-    monkeypatch.setattr(session, "CHECKPOINT_SECONDS", 0.0)
+    checkpoint_each_chunk()
     monkeypatch.setattr(session, "CHECKPOINT_SHARE", np.inf)
     monkeypatch.setattr(group, "PROGRESS_SECONDS", 0.0)
     write = files.write_json
