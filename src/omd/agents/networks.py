@@ -84,7 +84,9 @@ def _affine(layer: eqx.nn.Linear, x: Float[Array, "inputs batch"]) -> Float[Arra
     """weight · x + bias. The bias as a product: its gradient is one as well then, where XLA's CPU
     backend would sum over the batch in two passes, which cost an update a twentieth of its time."""
     ones = jnp.ones((1, x.shape[1]), x.dtype)
-    return layer.weight @ x + layer.bias[:, None] @ ones
+    # in full precision on a GPU too, which else may take TF32 for products
+    bias = jnp.matmul(layer.bias[:, None], ones, precision="highest")
+    return layer.weight @ x + bias
 
 
 def tangent_kernel(

@@ -208,7 +208,8 @@ class Program:
         lane: replay.Lane = (),
     ) -> tuple[LaneState, Metrics]:
         """`each` makes a function of one lane one of the lanes in `state`: `jax.vmap`, or nothing
-        where `state` is one `lane` without the axis; `env_step` steps the environment of those."""
+        where `state` is one lane without the axis; `env_step` steps the environment of those.
+        `lane` is then its index in the replay buffers, which keep theirs."""
         # lanes of a host environment step together, and on a CPU are updated one after another
         update = devices.in_turn if self.one_by_one and self.env.on_host else each
         explore = state.hyper
