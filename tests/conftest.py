@@ -7,8 +7,6 @@ import textwrap
 import jax
 import pytest
 
-from omd.training import session
-
 
 @pytest.fixture
 def quick_compilation():
@@ -25,8 +23,8 @@ def checkpoint_each_chunk(monkeypatch):
     one takes."""
 
     def call():
-        monkeypatch.setattr(session, "CHECKPOINT_SECONDS", 0.0)
-        monkeypatch.setattr(session, "CHECKPOINT_SHARE", math.inf)
+        monkeypatch.setattr("omd.training.session.CHECKPOINT_SECONDS", 0.0)
+        monkeypatch.setattr("omd.training.session.CHECKPOINT_SHARE", math.inf)
 
     return call
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import omd
-from omd.training import files, session
+from omd.training import files
 from omd.training.results import final_returns
 from omd.training.sweep import driver, group, plan, spec, worker
 from omd.training.sweep.store import Sweep
@@ -111,7 +111,6 @@ def test_a_group_killed_after_a_checkpoint_goes_on_to_the_same_numbers(
         assert group.run(straight, one.number) == group.FINISHED
     sweep = created(tmp_path / "cut")
     checkpoint_each_chunk()
-    monkeypatch.setattr(session, "CHECKPOINT_SHARE", np.inf)
     monkeypatch.setattr(group, "PROGRESS_SECONDS", 0.0)
     write = files.write_json
 

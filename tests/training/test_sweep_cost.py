@@ -15,8 +15,7 @@ def test_products_of_loops_branches_and_batches_are_counted_as_often_as_they_run
         x = jax.lax.while_loop(lambda c: c[0, 0] < 1, lambda c: c.T @ c, x)
         wide = jnp.zeros((3, 7))
         y = jax.lax.cond(flag, lambda c: (c @ wide).sum(), lambda c: (c @ wide[:, :2]).sum(), x)
-        z = x @ jnp.zeros(3) + x @ jnp.zeros((3, 1))  # a vector's products don't count
-        return jax.vmap(lambda v: x @ v)(jnp.zeros((4, 3, 2))), y, z
+        return jax.vmap(lambda v: x @ v)(jnp.zeros((4, 3, 2))), y
 
     traced = jax.make_jaxpr(function)(jnp.zeros((3, 3)), True)
     found = cost._products(traced.jaxpr, trips=6)
@@ -28,13 +27,14 @@ def test_products_of_loops_branches_and_batches_are_counted_as_often_as_they_run
 
 def test_mle_products_are_those_of_its_equations():
     found = cost.products_of(Config(objective="mle", hidden=5, model_hidden=7, batch_size=16))
-    # neither the action, one state's, nor the biases count. Forward: reward and state networks of
-    # the model, before its step and after it, both target critics at s', both critics at s;
-    # backward, where a first layer's input needs no gradient: model and critics, less the product
-    # of the reward's gradient, a vector
+    # one state for the action, with both critics of three layers
+    assert sum(n for (_, _, columns), n in found.items() if columns == 1) == 2 * 3
+    # forward: reward and state networks of the model, before its step and after it, both target
+    # critics at s', both critics at s; backward, where a first layer's input needs no gradient:
+    # model and critics
     forward = (4 + 2 + 2) * 3
-    backward = (2 + 2) * (3 + 2) - 1
-    assert sum(found.values()) == forward + backward
+    backward = (2 + 2) * (3 + 2)
+    assert sum(found.values()) == 2 * 3 + forward + backward
     # the critics' square layers: forward for targets and predictions, back once, and ∂/∂weight
     assert found[5, 5, 16] + found[16, 5, 5] == 2 * (2 + 1)
     assert found[5, 16, 5] == 2

@@ -17,6 +17,8 @@ from jaxtyping import Array, Float
 
 Mlp = tuple[eqx.nn.Linear, ...]
 HIDDEN_LAYERS = 2
+BIAS = "bias"
+"""The scope of products that only add a bias or sum its gradient; costs leave them out."""
 
 
 @jax.custom_jvp
@@ -83,9 +85,10 @@ def apply(mlp: Mlp, x: Float[Array, "inputs batch"]) -> Float[Array, "outputs ba
 def _affine(layer: eqx.nn.Linear, x: Float[Array, "inputs batch"]) -> Float[Array, "outputs batch"]:
     """weight · x + bias. The bias as a product: its gradient is one as well then, where XLA's CPU
     backend would sum over the batch in two passes, which cost an update a twentieth of its time."""
-    ones = jnp.ones((1, x.shape[1]), x.dtype)
-    # in full precision on a GPU too, which else may take TF32 for products
-    bias = jnp.matmul(layer.bias[:, None], ones, precision="highest")
+    with jax.named_scope(BIAS):
+        ones = jnp.ones((1, x.shape[1]), x.dtype)
+        # in full precision on a GPU too, which else may take TF32 for products
+        bias = jnp.matmul(layer.bias[:, None], ones, precision="highest")
     return layer.weight @ x + bias
 
 

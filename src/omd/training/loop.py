@@ -178,8 +178,8 @@ class Program:
         chunk = functools.partial(self._chunk, steps=steps, learn=learn)
         together = functools.partial(chunk, each=jax.vmap, env_step=self.env.step)
         alone = functools.partial(chunk, each=lambda f: f, env_step=self._step_alone)
-        in_turn = functools.partial(_in_turn, alone)
-        return devices.over_lanes(in_turn if turns else together, self.devices)
+        one_by_one = functools.partial(_one_by_one, alone)
+        return devices.over_lanes(one_by_one if turns else together, self.devices)
 
     def _evaluate_lanes(self, args) -> Metrics:
         key, step, agents, hyper = args
@@ -259,7 +259,7 @@ class Program:
         return self.agent.update(agents, batches, jax.random.wrap_key_data(key), hyper)
 
 
-def _in_turn(chunk: Callable, lanes: LaneState) -> tuple[LaneState, Metrics]:
+def _one_by_one(chunk: Callable, lanes: LaneState) -> tuple[LaneState, Metrics]:
     """A chunk of each lane, one after another; the replay buffers stay where they are."""
 
     def one(buffers, turn):

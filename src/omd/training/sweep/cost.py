@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from omd.agents import networks
 from omd.config import Config
 from omd.training import folder
 from omd.training.loop import Program
@@ -78,15 +79,14 @@ def size_of(tree: PyTree) -> int:
 
 
 def _products(jaxpr: Any, trips: int) -> Counter[Shape]:
-    """Those of a jaxpr; linear solves and loops of unknown length count `trips` times. Products
-    with a vector aren't counted: most of them add a bias, or sum its gradient."""
+    """Those of a jaxpr, its biases' left out; linear solves and loops of unknown length count
+    `trips` times."""
     total: Counter[Shape] = Counter()
     for equation in jaxpr.eqns:
         name = equation.primitive.name
-        if name == "dot_general":
-            (m, k, n), count = _shape(equation)
-            if k > 1 and n > 1:
-                total[m, k, n] += count
+        if name == "dot_general" and networks.BIAS not in str(equation.source_info.name_stack):
+            shape, count = _shape(equation)
+            total[shape] += count
         times = equation.params.get("length", 1) if name == "scan" else 1
         times = trips if name in ("while", "linear_solve") else times
         inner = [_products(sub, trips) for sub in _inner(equation)]
