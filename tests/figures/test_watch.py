@@ -46,7 +46,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return omd.train(omd.Config(**SETTINGS, distractors=2), out=out, name="pole", progress=False)
 
 
-def test_a_gif_of_a_trained_policy(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_film_of_a_trained_policy(
+    run: Any, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     path = watch.film(run, steps=60, seed=1)
     assert path == run.path / "policy.gif"
@@ -56,6 +58,7 @@ def test_a_gif_of_a_trained_policy(run: Any, monkeypatch: pytest.MonkeyPatch) ->
     assert np.ptp(frames, axis=(1, 2, 3)).min() > 100
     assert (frames[0] != frames[-1]).any()
     assert watch.film(run, run.path / "film.mp4", steps=10).stat().st_size > 1000
+    assert not [w for w in recwarn if "fork" in str(w.message)]  # JAX's warning of a deadlock
 
 
 def test_the_picture_shows_the_state_of_the_run_that_was_trained(run: Any) -> None:
@@ -96,7 +99,7 @@ def test_mujoco_in_jax_is_drawn_by_gymnasium(tmp_path: pathlib.Path) -> None:
     from omd import envs
 
     id = "mjx:Hopper-v5"
-    with watch._without_display():
+    with watch._variables():
         stage = watch._stage(id, functools.partial(envs.make, id, lanes=1))
         state, _ = stage.env.reset(jax.random.split(jax.random.key(0), 1))
         lifted = state._replace(position=state.position.at[0, 1].add(0.3))

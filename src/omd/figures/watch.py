@@ -58,7 +58,7 @@ def film(
     make = functools.partial(
         envs.make, config.env, lanes=1, distractors=config.distractors, dtype=config.precision
     )
-    with _without_display(), folder.precision(config):
+    with _variables(), folder.precision(config):
         stage = _stage(config.env, make)
         frames, rate = _play(run, stage, seed, steps, track, path.suffix == ".gif")
         stage.env.close()
@@ -66,7 +66,7 @@ def film(
     if path.suffix == ".mp4":
         settings = {"fps": rate, "macro_block_size": 2}
         frames = [frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2] for frame in frames]
-    with files.atomic(path) as temporary:
+    with _variables(), files.atomic(path) as temporary:
         imageio.imwrite(temporary, frames, extension=path.suffix, **settings)
     return path
 
@@ -139,9 +139,15 @@ def _play(
 
 
 @contextlib.contextmanager
-def _without_display() -> Iterator[None]:
-    """What renderers read from the environment, for the block, as far as it isn't set."""
-    wanted = {"SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
+def _variables() -> Iterator[None]:
+    """What renderers and FFmpeg's wrapper read from the environment, for the block, as far as it
+    isn't set."""
+    wanted = {
+        "SDL_AUDIODRIVER": "dummy",
+        "PYGAME_HIDE_SUPPORT_PROMPT": "1",
+        # else it forks, which may hang beside JAX's threads
+        "IMAGEIO_FFMPEG_NO_PREVENT_SIGINT": "1",
+    }
     if not os.environ.get("DISPLAY"):
         wanted["MUJOCO_GL"] = "egl"  # Gymnasium would ask for a window first
     added = {name: value for name, value in wanted.items() if name not in os.environ}
