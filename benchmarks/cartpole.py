@@ -38,7 +38,7 @@ def rates(lanes: int, chunk: int = CHUNK, **settings) -> Iterator[tuple[float]]:
     import jax
 
     from omd.config import Config
-    from omd.training import folder
+    from omd.runs import folder
 
     config = Config(seeds=lanes, **settings).resolved(continuous=False)
     program = folder.program_of(config)
@@ -59,7 +59,7 @@ def reachable(**settings) -> Case:
     """GFLOP/s of plain products in the mix of an update with these settings, GFLOP/s of the
     largest of them, and an update's GFLOP. On one thread."""
     return Case(
-        "import roofline\nfrom omd.config import Config\nfrom omd.training.sweep import cost\n"
+        "import roofline\nfrom omd.config import Config\nfrom omd.sweeps import cost\n"
         f"figures = roofline.reachable(cost.products_of(Config(**{settings})))"
     )
 

@@ -45,7 +45,7 @@ def rates(**settings) -> Iterator[tuple[float, float, float, float]]:
 
     from omd import compilation
     from omd.config import Config
-    from omd.training import folder
+    from omd.runs import folder
 
     config = Config(env="HalfCheetah-v5", steps=100_000, evaluate_episodes=1, **settings)
     program = folder.program_of(config)

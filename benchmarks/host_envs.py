@@ -4,7 +4,7 @@
 
 For each environment and number of lanes: steps per second of a loop over Gymnasium's own
 environments, and the speed relative to that of the same lanes stepped in this process, by threads
-and by worker processes (`omd.simulators`), and by either from inside a compiled scan, which adds
+and by worker processes (`omd.envs.host`), and by either from inside a compiled scan, which adds
 the callback. The fastest of several repetitions; starting processes and compiling are outside.
 """
 
@@ -21,8 +21,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from omd import envs, simulators
-from omd.training.provenance import provenance
+from omd import envs
+from omd.envs import host
+from omd.runs.provenance import provenance
 
 CORES = len(os.sched_getaffinity(0))
 LANES = (1, 4, 16, 40)
@@ -53,7 +54,7 @@ def fastest(ways: dict[str, Callable[[], Any]]) -> dict[str, float]:
 
 def measure(id: str, lanes: int) -> dict[str, float]:
     """Seconds that one step of all lanes takes, by way of stepping."""
-    alone = [simulators.build(id, id) for _ in range(lanes)]
+    alone = [host.build(id, id) for _ in range(lanes)]
     for seed, env in enumerate(alone):
         env.reset(seed=seed)
         env.action_space.seed(seed)

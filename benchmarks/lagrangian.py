@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from omd.figures.bounded import statuses
+from omd.figures.paper.bounded import statuses
 from omd.tabular import paper_mdp
 from omd.tabular.descent import descend, uniform_starts
 from omd.tabular.design import BELLMAN_ERROR, RETURN, Design

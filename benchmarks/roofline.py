@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from omd.config import Config
-from omd.training.sweep import cost
+from omd.sweeps import cost
 
 REPEATS, BEST_OF = 300, 5
 

@@ -31,7 +31,7 @@ def begin(parser: argparse.ArgumentParser) -> argparse.Namespace:
     if options.rounds < 2:
         parser.error(f"--rounds is {options.rounds}: give at least 2, for the quartiles")
 
-    from omd.training.provenance import provenance
+    from omd.runs.provenance import provenance
 
     machine = provenance()
     print(f"{machine['processor']}, JAX {machine['versions']['jax']}, {machine['device']}")

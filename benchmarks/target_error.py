@@ -18,10 +18,9 @@ import jax
 import jax.numpy as jnp
 
 from omd import envs
-from omd.agents import replay
 from omd.config import Config
-from omd.training import devices
-from omd.training.loop import Program
+from omd.training import devices, replay
+from omd.training.program import Program
 
 EVERY, SAMPLE = 4000, 1024
 

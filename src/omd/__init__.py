@@ -10,35 +10,48 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from omd import agents, envs, figures, implicit, tabular, training
+    from omd import agents, analysis, envs, figures, implicit, runs, sweeps, tabular, training
+    from omd.analysis.frames import results
     from omd.config import Config
     from omd.errors import InputError
     from omd.experiment import load, sweep, train
-    from omd.training.results import results
-    from omd.training.run import Run
+    from omd.runs.run import Run
 
 _HOMES = {
     "Config": "omd.config",
     "InputError": "omd.errors",
-    "Run": "omd.training.run",
+    "Run": "omd.runs.run",
     "load": "omd.experiment",
-    "results": "omd.training.results",
+    "results": "omd.analysis.frames",
     "sweep": "omd.experiment",
     "train": "omd.experiment",
 }
-_ROOMS = ("agents", "envs", "figures", "implicit", "tabular", "training")
+_ROOMS = (
+    "agents",
+    "analysis",
+    "envs",
+    "figures",
+    "implicit",
+    "runs",
+    "sweeps",
+    "tabular",
+    "training",
+)
 
 __all__ = [
     "Config",
     "InputError",
     "Run",
     "agents",
+    "analysis",
     "envs",
     "figures",
     "implicit",
     "load",
     "results",
+    "runs",
     "sweep",
+    "sweeps",
     "tabular",
     "train",
     "training",

@@ -78,7 +78,7 @@ def train(
     else:
         config = Config(**_read(given))
     import omd
-    from omd import report
+    from omd.reports import tables as report
 
     run = omd.train(config, out=out, name=name, resume=resume, track=track, progress=not quiet)
     report.show(run)
@@ -94,7 +94,7 @@ def train(
 def evaluate(run: str, episodes: int, seed: int) -> None:
     """Play fresh episodes with the policies of RUN."""
     import omd
-    from omd import report
+    from omd.reports import tables as report
 
     report.show_evaluation(omd.load(run).evaluate(episodes, seed=seed), episodes)
 
@@ -127,7 +127,7 @@ def sweep(
     option repeated) are an axis of the grid. The same command goes on where it was stopped, and may
     run twice at a time on one folder.
     """
-    from omd import report
+    from omd.reports import tables as report
 
     options = _axes(settings)
     if dry_run:
@@ -151,8 +151,8 @@ def sweep(
 def watch(run: str, out: str | None, seed: int | None, steps: int | None, quiet: bool) -> None:
     """Draw a moving picture of RUN's policy; needs no display."""
     import omd
-    from omd import report
-    from omd.figures import watch as figure
+    from omd.reports import film as figure
+    from omd.reports import tables as report
 
     print(figure.film(omd.load(run), out, seed=seed, steps=steps, track=report.track(not quiet)))
 
@@ -162,7 +162,7 @@ def watch(run: str, out: str | None, seed: int | None, steps: int | None, quiet:
 @click.option("--out", default="runs", show_default=True, help="Folder that holds the runs.")
 def list_(what: str | None, out: str) -> None:
     """What there is: environments, objectives, hypergradients, runs."""
-    from omd import report
+    from omd.reports import tables as report
 
     sections = ("environments", "objectives", "hypergradients", "runs")
     wanted = sections if what is None else (closest("section", what, sections),)
@@ -229,7 +229,7 @@ def figure(
 def report_(folder: str, out: str | None) -> None:
     """Write one HTML page of a sweep, or of all figures in FOLDER: nothing else is needed to
     read it."""
-    from omd import page
+    from omd.reports import page
 
     print(page.write(folder, out))
 
@@ -241,7 +241,7 @@ TABULAR, SWEPT = ("2", "3", "6"), ("4", "5", "7")
 @click.argument("problem", required=False)
 def gradcheck(problem: str | None) -> None:
     """Compare all hypergradients with finite differences on a problem of the zoo."""
-    from omd import report
+    from omd.reports import tables as report
 
     report.gradcheck(problem)
 

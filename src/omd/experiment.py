@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omd.config import Config
-from omd.training import run as runs
-from omd.training.progress import display
-from omd.training.run import Run, load
-from omd.training.sweep import driver
-from omd.training.sweep.store import Sweep
+from omd.runs import run as runs
+from omd.runs.progress import display
+from omd.runs.run import Run, load
+from omd.sweeps import driver
+from omd.sweeps.store import Sweep
 
 __all__ = ["load", "sweep", "train"]
 

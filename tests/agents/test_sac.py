@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from omd.agents.learner import smallest
-from omd.agents.sac import Noise
+from omd.agents.learners.learner import smallest
+from omd.agents.learners.sac import Noise
 
 KEY = jax.random.key(5)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from omd import agents, tabular
-from omd.agents.soft_q import Noise
+from omd.agents.learners.soft_q import Noise
 from omd.config import Config
 from omd.types import EnvSpec, Transition
 

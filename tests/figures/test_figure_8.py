@@ -6,9 +6,9 @@ import pytest
 
 from omd.config import Config
 from omd.errors import InputError
-from omd.figures import figure_8
-from omd.training import files
-from omd.training.run import load
+from omd.figures.paper import figure_8
+from omd.runs import files
+from omd.runs.run import load
 
 
 @pytest.fixture

@@ -8,11 +8,13 @@ import pandas as pd
 import pytest
 
 import omd
-from omd import page
-from omd.figures import claims, figure_4, figure_5, figure_7, sweeps
-from omd.page.paper import differences
-from omd.training.sweep.store import Sweep
-from omd.training.sweep.trained import Trained
+from omd.analysis import claims
+from omd.figures.paper import figure_4, figure_5, figure_7
+from omd.figures.paper import swept as sweeps
+from omd.reports import page
+from omd.reports.paper_settings import differences
+from omd.sweeps.store import Sweep
+from omd.sweeps.trained import Trained
 
 BASE = {"hidden": 8, "batch_size": 16, "random_steps": 50, "steps": 200, "evaluate_every": 100,
         "evaluate_episodes": 2, "seeds": 2}  # fmt: skip

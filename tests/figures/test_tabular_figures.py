@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from omd.figures import style
 from omd.figures.curves import table
-from omd.training import files
+from omd.runs import files
 from omd.types import InputError
 
 REQUIRED = {

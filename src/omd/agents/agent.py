@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from omd import implicit
-from omd.agents.learner import Hyper, Learner
-from omd.agents.model import Model
+from omd.agents.learners.learner import Hyper, Learner
+from omd.agents.learners.sac import Sac
+from omd.agents.learners.soft_q import SoftQ
+from omd.agents.models.model import Model
 from omd.agents.objectives import OBJECTIVES, AgentState, Objective
-from omd.agents.sac import Sac
-from omd.agents.soft_q import SoftQ
 from omd.config import Config
 from omd.types import EnvSpec, Metrics, PyTree, Transition
 

@@ -10,9 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from omd.envs.callback import call_host, varying_as
-from omd.envs.protocol import Draw, derive
-from omd.simulators import (
+from omd.envs.host import (
     Crew,
     Divergence,
     Lanes,
@@ -21,6 +19,8 @@ from omd.simulators import (
     observation_size,
     workers_for,
 )
+from omd.envs.host_call import call_host, varying_as
+from omd.envs.protocol import Draw, derive
 from omd.types import EnvSpec, InputError, Step
 
 

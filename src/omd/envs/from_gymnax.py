@@ -10,7 +10,7 @@ import sys
 import types
 from typing import Any
 
-from omd.envs.in_jax import failed
+from omd.envs.jax_env import failed
 
 
 def ids() -> list[str]:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from omd.simulators import build
+from omd.envs.host import build
 from omd.types import InputError
 
 _IDS = ["HalfCheetah-v5", "Hopper-v5", "Walker2d-v5"]

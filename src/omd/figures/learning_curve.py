@@ -9,7 +9,7 @@ import pandas as pd
 
 from omd.config import Config
 from omd.figures import style
-from omd.training import files
+from omd.runs import files
 
 WINDOW = 5
 """Evaluations that the drawn lines average over."""

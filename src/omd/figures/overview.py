@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from omd.analysis.statistics import aggregate
 from omd.figures import style
-from omd.training.statistics import aggregate
 
 MOST = 60
 """Points that are drawn: the best ones."""

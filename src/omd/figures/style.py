@@ -15,8 +15,8 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from omd.training import files
-from omd.training.provenance import provenance
+from omd.runs import files
+from omd.runs.provenance import provenance
 from omd.types import InputError
 
 Progress = Callable[[str], None]

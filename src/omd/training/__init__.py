@@ -1,0 +1,1 @@
+"""The engine: lanes that act, store, update and are evaluated, in compiled chunks."""

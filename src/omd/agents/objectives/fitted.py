@@ -8,8 +8,8 @@ import abc
 import jax
 from jaxtyping import Array
 
-from omd.agents.learner import Hyper
-from omd.agents.model import Prediction
+from omd.agents.learners.learner import Hyper
+from omd.agents.models.model import Prediction
 from omd.agents.objectives.objective import AgentState, Objective, diagnostics
 from omd.types import Metrics, PyTree, Transition
 

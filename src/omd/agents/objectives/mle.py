@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from omd.agents.model import Prediction, reward_error, squared_error
+from omd.agents.models.model import Prediction, reward_error, squared_error
 from omd.agents.objectives.fitted import Fitted
 from omd.types import PyTree, Transition
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import optax
 from jaxtyping import Array
 
-from omd.agents.learner import Hyper
+from omd.agents.learners.learner import Hyper
 from omd.agents.objectives.objective import AgentState, Objective
 from omd.types import Metrics, PyTree, Transition
 

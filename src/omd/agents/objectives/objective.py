@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from omd.agents.learner import Hyper, Learner, LearnerState
-from omd.agents.model import Model, Prediction, squared_error
+from omd.agents.learners.learner import Hyper, Learner, LearnerState
+from omd.agents.models.model import Model, Prediction, squared_error
 from omd.implicit import AbstractMethod
 from omd.types import Metrics, PyTree, Transition
 

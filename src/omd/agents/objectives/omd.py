@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from omd.agents.learner import Hyper, mean_squared
+from omd.agents.learners.learner import Hyper, mean_squared
 from omd.agents.objectives.objective import AgentState, Objective, diagnostics
 from omd.implicit import GaussNewton, LeastSquares, Report
 from omd.implicit.report import unchecked

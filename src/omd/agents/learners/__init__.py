@@ -1,0 +1,1 @@
+"""Learners: the inner problem, a Q-function trained on the targets that an objective gives."""

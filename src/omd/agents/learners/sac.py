@@ -1,0 +1,203 @@
+"""The inner learner for continuous actions: soft actor-critic (appendix F) with a tanh-Gaussian
+actor, double critics, target critics and a learned temperature."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, UInt32
+
+from omd.agents import networks
+from omd.agents.actions import to_range, to_unit
+from omd.agents.learners.learner import Hyper, Learner, moving_average, smallest
+from omd.types import Metrics, PyTree, Transition
+
+LOG_STD_RANGE = (-10.0, 2.0)
+
+
+class SacTarget(NamedTuple):
+    critics: PyTree
+    """w̄, the moving average of w."""
+    actor: networks.Mlp
+    log_temperature: Float[Array, ""]
+
+
+class SacState(NamedTuple):
+    w: PyTree
+    target: SacTarget
+    moments: optax.OptState
+    actor_moments: optax.OptState
+    """Adam's, for the actor and log α together."""
+
+
+class Noise(NamedTuple):
+    """Random numbers of one action."""
+
+    normal: Float[Array, act]
+    explore: Float[Array, ""]
+    random_action: Float[Array, act]
+    """Uniform in [−1, 1]."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sac(Learner):
+    """Q-networks take (s, a); networks see actions in [−1, 1], everyone else in the
+    environment's range. The policy's entropy is that of actions in [−1, 1]."""
+
+    @property
+    def actions(self) -> int:
+        """Dimension of an action."""
+        assert self.spec.action_size is not None
+        return self.spec.action_size
+
+    @property
+    def target_entropy(self) -> float:
+        return -self.actions / 2
+
+    def init(self, key: Array, hyper: Hyper) -> SacState:
+        critics_key, actor_key = jax.random.split(key)
+        w = self._critics(critics_key)
+        sizes = (self.spec.observation_size, 2 * self.actions, self.hidden)
+        actor = networks.orthogonal_mlp(actor_key, *sizes, dtype=self.dtype)
+        log_temperature = jnp.log(jnp.asarray(hyper.temperature, self.dtype))
+        optimizer = self.optimizer(0.0)
+        return SacState(
+            w,
+            SacTarget(w, actor, log_temperature),
+            optimizer.init(w),
+            optimizer.init((actor, log_temperature)),
+        )
+
+    def restart(self, state: SacState, key: Array, hyper: Hyper) -> SacState:
+        w = self._critics(key)
+        target = state.target._replace(critics=w)
+        return state._replace(w=w, target=target, moments=self.optimizer(0.0).init(w))
+
+    def _critics(self, key: Array) -> tuple[networks.Mlp, ...]:
+        sizes = (self.spec.observation_size + self.actions, 1, self.hidden)
+        return networks.random_mlps(self.critics, key, *sizes, dtype=self.dtype)
+
+    @property
+    def action_bits(self) -> int:
+        return 2 * self.actions + 1
+
+    def noise(self, bits: UInt32[Array, " action_bits"]) -> Noise:
+        # 23 bits, centred: never 0 or 1 in any precision
+        uniform = ((bits >> 9).astype(self.dtype) + 0.5) * 2.0**-23
+        normal = math.sqrt(2) * jax.lax.erf_inv(2 * uniform[: self.actions] - 1)
+        return Noise(normal, uniform[self.actions], 2 * uniform[self.actions + 1 :] - 1)
+
+    def evaluation_noise(self, bits: UInt32[Array, " action_bits"]) -> Noise:
+        """None: evaluations take the action of the mean (design §4)."""
+        noise = self.noise(bits)
+        return noise._replace(normal=jnp.zeros_like(noise.normal))
+
+    def act(
+        self, state: SacState, observation: Float[Array, " obs"], noise: Noise, hyper: Hyper
+    ) -> Float[Array, " act"]:
+        mean, log_std = self._gaussian(state.target.actor, observation[:, None])
+        unit = jnp.tanh(mean[:, 0] + noise.normal * jnp.exp(log_std[:, 0]))
+        unit = jnp.where(noise.explore < hyper.epsilon, noise.random_action, unit)
+        return to_range(self.spec, unit)
+
+    def greedy(
+        self, state: SacState, observation: Float[Array, "batch obs"]
+    ) -> Float[Array, "batch act"]:
+        mean, _ = self._gaussian(state.target.actor, observation.T)
+        return to_range(self.spec, jnp.tanh(mean).T)
+
+    def _gaussian(
+        self, actor: networks.Mlp, x: Float[Array, "obs batch"]
+    ) -> tuple[Float[Array, "act batch"], Float[Array, "act batch"]]:
+        """Mean and logarithm of the standard deviation, before tanh."""
+        mean, log_std = jnp.split(networks.apply(actor, x), 2)
+        return mean, jnp.clip(log_std, *LOG_STD_RANGE)
+
+    def sample(
+        self, actor: networks.Mlp, x: Float[Array, "obs batch"], normal: Float[Array, "act batch"]
+    ) -> tuple[Float[Array, "act batch"], Float[Array, " batch"]]:
+        """a = tanh(μ + σ·normal) in [−1, 1], features first, and log π(a|s)."""
+        mean, log_std = self._gaussian(actor, x)
+        u = mean + normal * jnp.exp(log_std)
+        log_density = -0.5 * jnp.square(normal) - log_std - 0.5 * math.log(2 * math.pi)
+        # log(1 − tanh²u), exact for large |u| too
+        log_slope = 2 * (math.log(2) - u - jax.nn.softplus(-2 * u))
+        return jnp.tanh(u), jnp.sum(log_density - log_slope, axis=0)
+
+    def q(
+        self, w: PyTree, x: Float[Array, "obs batch"], unit: Float[Array, "act batch"]
+    ) -> Float[Array, "critics batch"]:
+        """Q_w(s, a) of each critic; both arguments features first, actions in [−1, 1]."""
+        joint = jnp.concatenate([x, unit])
+        return jnp.stack([networks.apply(critic, joint)[0] for critic in w])
+
+    def tangent_kernels(self, w: PyTree, batch: Transition) -> Float[Array, "critics batch batch"]:
+        joint = jnp.concatenate([batch.observation.T, to_unit(self.spec, batch.action).T])
+        one = jnp.ones((1, joint.shape[1]), joint.dtype)
+        return jnp.stack([networks.tangent_kernel(critic, joint, one) for critic in w])
+
+    def targets(
+        self,
+        target: SacTarget,
+        reward: Float[Array, " batch"],
+        next_observation: Float[Array, "batch obs"],
+        batch: Transition,
+        hyper: Hyper,
+        key: Array,
+    ) -> Float[Array, " batch"]:
+        """Reward + γ (min Q_w̄(s', a') − α log π(a'|s')), a' ~ π(·|s').
+
+        Gradients reach s' through the target critics alone: to the actor, s' is a constant.
+        """
+        x = next_observation.T
+        normal = self._normal(key, x)
+        unit, log_density = self.sample(target.actor, jax.lax.stop_gradient(x), normal)
+        value = smallest(self.q(target.critics, x, unit))
+        value = value - jnp.exp(target.log_temperature) * log_density
+        return reward + jnp.where(batch.terminated, 0, hyper.discount) * value
+
+    def predictions(self, w: PyTree, batch: Transition) -> Float[Array, "critics batch"]:
+        return self.q(w, batch.observation.T, to_unit(self.spec, batch.action).T)
+
+    def step(
+        self,
+        state: SacState,
+        y: Float[Array, " batch"],
+        batch: Transition,
+        hyper: Hyper,
+        key: Array,
+    ) -> tuple[SacState, Metrics]:
+        """One Adam step of w on the targets y, of w̄ towards w, of the actor on
+        α log π(a|s) − min Q_w(s, a), and of log α on α (entropy − target entropy)."""
+        w, moments, info = self.critic_step(state.w, state.moments, y, batch, hyper)
+        critics = moving_average(state.target.critics, w, hyper.tau)
+        x = batch.observation.T
+        normal = self._normal(jax.random.fold_in(key, 1), x)
+
+        def loss(policy):
+            actor, log_temperature = policy
+            unit, log_density = self.sample(actor, x, normal)
+            temperature = jnp.exp(log_temperature)
+            value = smallest(self.q(w, x, unit))
+            actor_loss = jnp.mean(jax.lax.stop_gradient(temperature) * log_density - value)
+            entropy = -jnp.mean(log_density)
+            gap = jax.lax.stop_gradient(entropy - self.target_entropy)
+            return actor_loss + temperature * gap, (actor_loss, entropy, temperature)
+
+        policy = (state.target.actor, state.target.log_temperature)
+        gradient, (actor_loss, entropy, temperature) = jax.grad(loss, has_aux=True)(policy)
+        updates, actor_moments = self.optimizer(hyper.inner_learning_rate).update(
+            gradient, state.actor_moments
+        )
+        actor, log_temperature = optax.apply_updates(policy, updates)
+        info |= {"actor_loss": actor_loss, "entropy": entropy, "temperature": temperature}
+        target = SacTarget(critics, actor, log_temperature)
+        return SacState(w, target, moments, actor_moments), info
+
+    def _normal(self, key: Array, x: Float[Array, "obs batch"]) -> Float[Array, "act batch"]:
+        return jax.random.normal(key, (self.actions, x.shape[1]), self.dtype)

@@ -1,0 +1,131 @@
+"""The inner learner for discrete actions: soft Q-learning with double Q-networks and a target
+network, eq. (3), (10) and appendix D."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, UInt32
+
+from omd.agents import networks
+from omd.agents.learners.learner import Hyper, Learner, moving_average, smallest
+from omd.types import Metrics, PyTree, Transition
+
+
+class SoftQState(NamedTuple):
+    w: PyTree
+    target: PyTree
+    """w̄, the moving average of w."""
+    moments: optax.OptState
+
+
+class Noise(NamedTuple):
+    """Random numbers of one action."""
+
+    gumbel: Float[Array, actions]
+    explore: Float[Array, ""]
+    random_action: Int[Array, ""]
+
+
+@dataclasses.dataclass(frozen=True)
+class SoftQ(Learner):
+    hard: bool = False
+    """Maximum and arg max instead of log-sum-exp and softmax."""
+
+    def init(self, key: Array, hyper: Hyper) -> SoftQState:
+        sizes = (self.spec.observation_size, self.actions, self.hidden)
+        w = networks.random_mlps(self.critics, key, *sizes, dtype=self.dtype)
+        return SoftQState(w, w, self.optimizer(0.0).init(w))
+
+    def restart(self, state: SoftQState, key: Array, hyper: Hyper) -> SoftQState:
+        return self.init(key, hyper)
+
+    @property
+    def actions(self) -> int:
+        """Number of actions."""
+        assert self.spec.num_actions is not None
+        return self.spec.num_actions
+
+    @property
+    def action_bits(self) -> int:
+        return self.actions + 2
+
+    def noise(self, bits: UInt32[Array, " action_bits"]) -> Noise:
+        # 23 bits, centred: never 0 or 1 in any precision
+        uniform = ((bits >> 9).astype(self.dtype) + 0.5) * 2.0**-23
+        *_, explore, choice = uniform
+        return Noise(
+            -jnp.log(-jnp.log(uniform[: self.actions])),
+            explore,
+            (choice * self.actions).astype(jnp.int32),
+        )
+
+    def q(self, w: PyTree, observation: Float[Array, "batch obs"]) -> tuple[Array, ...]:
+        """Q_w(s, ·) of each critic, [actions, batch]."""
+        return tuple(networks.apply(critic, observation.T) for critic in w)
+
+    def act(
+        self, state: SoftQState, observation: Float[Array, " obs"], noise: Noise, hyper: Hyper
+    ) -> Int[Array, ""]:
+        """a ~ softmax of the critics' mean at the temperature (arg max where the operator is
+        hard), a uniform one with probability ε."""
+        q = jnp.mean(jnp.stack(self.q(state.w, observation[None])), axis=0)[:, 0]
+        greedy = jnp.argmax(q if self.hard else q / hyper.temperature + noise.gumbel)
+        return jnp.where(noise.explore < hyper.epsilon, noise.random_action, greedy).astype(
+            jnp.int32
+        )
+
+    def greedy(
+        self, state: SoftQState, observation: Float[Array, "batch obs"]
+    ) -> Int[Array, " batch"]:
+        return jnp.argmax(sum(self.q(state.w, observation)), axis=0).astype(jnp.int32)
+
+    def value(
+        self, target: PyTree, observation: Float[Array, "batch obs"], temperature
+    ) -> Float[Array, " batch"]:
+        """V(s) = α log Σ_a exp(Q(s, a)/α) of the smaller critic, or max_a Q(s, a)."""
+        q = smallest(self.q(target, observation))
+        if self.hard:
+            return -smallest(-q)
+        top = jax.lax.stop_gradient(jnp.max(q, axis=0))
+        return top + temperature * jnp.log(jnp.sum(jnp.exp((q - top) / temperature), axis=0))
+
+    def targets(
+        self,
+        target: PyTree,
+        reward: Float[Array, " batch"],
+        next_observation: Float[Array, "batch obs"],
+        batch: Transition,
+        hyper: Hyper,
+        key: Array,
+    ) -> Float[Array, " batch"]:
+        """Eq. (3); nothing is drawn."""
+        value = self.value(target, next_observation, hyper.temperature)
+        return reward + jnp.where(batch.terminated, 0, hyper.discount) * value
+
+    def predictions(self, w: PyTree, batch: Transition) -> Float[Array, "critics batch"]:
+        chosen = self._chosen(batch)
+        return jnp.stack([jnp.sum(q * chosen, axis=0) for q in self.q(w, batch.observation)])
+
+    def tangent_kernels(self, w: PyTree, batch: Transition) -> Float[Array, "critics batch batch"]:
+        x, chosen = batch.observation.T, self._chosen(batch)
+        return jnp.stack([networks.tangent_kernel(critic, x, chosen) for critic in w])
+
+    def _chosen(self, batch: Transition) -> Float[Array, "actions batch"]:
+        return jax.nn.one_hot(batch.action, self.actions, axis=0, dtype=self.dtype)
+
+    def step(
+        self,
+        state: SoftQState,
+        y: Float[Array, " batch"],
+        batch: Transition,
+        hyper: Hyper,
+        key: Array,
+    ) -> tuple[SoftQState, Metrics]:
+        """One Adam step of w on the targets y, then one step of w̄ towards w."""
+        w, moments, info = self.critic_step(state.w, state.moments, y, batch, hyper)
+        return SoftQState(w, moving_average(state.target, w, hyper.tau), moments), info

@@ -1,0 +1,1 @@
+"""World models: what predicts the next state and the reward."""

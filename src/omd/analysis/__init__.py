@@ -1,0 +1,1 @@
+"""Results as data: frames, statistics over seeds, claims held against them."""

@@ -1,0 +1,19 @@
+"""Gymnasium environments on the host: stepped in this process or on all cores, saved, restored.
+
+Imports no JAX, so that a worker process starts fast and stays small.
+"""
+
+from omd.envs.host.in_process import Lanes
+from omd.envs.host.processes import Crew, workers_for
+from omd.envs.host.simulator import Divergence, build, observation_size
+from omd.envs.spaces import action_fields
+
+__all__ = [
+    "Crew",
+    "Divergence",
+    "Lanes",
+    "action_fields",
+    "build",
+    "observation_size",
+    "workers_for",
+]

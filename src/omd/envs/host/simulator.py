@@ -1,0 +1,234 @@
+"""One Gymnasium environment on the host, with what it takes to bring its state back."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from omd.envs.host.physics import Physics, hush
+from omd.envs.spaces import kind
+from omd.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Divergence:
+    """Where a simulation stopped making sense."""
+
+    step: int
+    """The step that went wrong, counted from `reset`, the first being 1."""
+    action: list[float]
+    reason: str
+
+    def __str__(self) -> str:
+        numbers = ", ".join(f"{number:.4g}" for number in self.action)
+        return f"step {self.step}, action [{numbers}]: {self.reason}"
+
+
+class Lane:
+    """A Gymnasium environment that begins every episode from an explicit seed.
+
+    An episode is then its seed and its actions, which is what a checkpoint needs to hold; of
+    Gymnasium's MuJoCo environments it is the simulator's state instead. Exceptions of the
+    environment come out as a `RuntimeError` that names it, also kept in `failure`: compiled code
+    hands on only their text. Where an observation or a reward isn't finite, or MuJoCo calls the
+    simulation unstable, the lane has diverged: it gives NaN and terminates from there on, until it
+    is reset.
+    """
+
+    def __init__(
+        self, build: Callable[[], Any], id: str, index: int, size: int, dtype: np.dtype
+    ) -> None:
+        """`build` makes the environment; `size` is the length of its flat observation."""
+        self.env = build()
+        # a Box2D world that isn't new remembers its earlier episodes (Gymnasium's issue 728)
+        worn = str(self.env.spec.entry_point).startswith("gymnasium.envs.box2d")
+        self._rebuild = build if worn else None
+        self.physics = Physics.of(self.env)
+        self._fatal = (FloatingPointError, *([self.physics.fatal] if self.physics else []))
+        self.clock = 0
+        """Steps since `reset`, over all episodes."""
+        self.elapsed = 0
+        """Steps in the running episode."""
+        self.seed = -1
+        """Of the running episode; −1 before the first."""
+        self.actions: list[np.ndarray] = []
+        """Taken in the running episode; the last one only, where there is `physics`."""
+        self.observation: Float[np.ndarray, " obs"] = np.zeros(size, dtype)
+        """The one to go on from."""
+        self.divergence: Divergence | None = None
+        self.failure: RuntimeError | None = None
+        self._named = _Named(self, f"environment {id!r}, lane {index}")
+        self._discrete = kind(self.env.action_space) == "Discrete"
+        self._flat = kind(self.env.observation_space) == "Box"
+
+    def reset(self, seed: int) -> None:
+        """Begin anew."""
+        with self._named:
+            self._begin(seed)
+        self.clock, self.divergence = 0, None
+
+    def step(
+        self, clock: int, action: np.ndarray, seed: int
+    ) -> tuple[Float[np.ndarray, " obs"], float, bool, bool]:
+        """Successor, reward, terminated, truncated; `seed` begins the next episode if one ended.
+
+        `clock` tells whether the caller's state is the latest.
+        """
+        with self._named:
+            if clock != self.clock:
+                raise ValueError(
+                    f"stepped from its state at step {clock} when it had already reached step "
+                    f"{self.clock}; a host environment can't go back, so step its latest state "
+                    "or restore a snapshot"
+                )
+            self.clock += 1
+            if self.divergence is None:
+                reward, terminated, truncated = self._advance(action)
+            if self.divergence is not None:
+                self.observation = np.full_like(self.observation, np.nan)
+                return self.observation, np.nan, True, False
+            successor = self.observation
+            if terminated or truncated:
+                self._begin(seed)
+        return successor, reward, terminated, truncated
+
+    def replay(self, seed: int, actions: np.ndarray, clock: int) -> None:
+        """Play the running episode of a snapshot again."""
+        with self._named:
+            self._begin(seed)
+            for action in actions:
+                self._advance(action)
+        self.clock = clock
+
+    def go_on(
+        self,
+        seed: int,
+        actions: np.ndarray,
+        clock: int,
+        elapsed: int,
+        before: Float[np.ndarray, " n"],
+        random: np.ndarray,
+    ) -> None:
+        """Bring back the simulator's state; `actions` holds the last one, if there was one."""
+        assert self.physics is not None
+        with self._named:
+            self._begin(seed)
+            if elapsed:
+                self.physics.put(before, elapsed)
+                self._advance(actions[-1])
+        self.physics.random = random
+        self.clock, self.elapsed = clock, elapsed
+
+    def _begin(self, seed: int) -> None:
+        if self._rebuild and self.seed >= 0:
+            self.env.close()
+            self.env = self._rebuild()
+        self.seed, self.actions, self.elapsed = seed, [], 0
+        self.observation = self._read(self.env.reset(seed=seed)[0])
+
+    def _advance(self, action: np.ndarray) -> tuple[float, bool, bool]:
+        space = self.env.action_space
+        if self._discrete:
+            command: Any = int(action) + int(space.start)
+        else:
+            command = np.array(action, space.dtype).reshape(space.shape)
+            if not _finite(command):
+                return self._diverge(action, "the policy's action isn't finite")
+        if self.physics:
+            self.physics.note()
+            self.actions.clear()
+        self.actions.append(np.array(action))  # the memory of a callback's arguments isn't ours
+        self.elapsed += 1
+        try:
+            observation, reward, terminated, truncated, _ = self.env.step(command)
+        except self._fatal as error:
+            return self._diverge(action, f"{type(error).__name__}: {error}")
+        self.observation = self._read(observation)
+        if self.physics and self.physics.unstable:
+            return self._diverge(action, "MuJoCo finds the simulation unstable")
+        if not _finite(self.observation):
+            first = int(np.argmin(np.isfinite(self.observation)))
+            value = float(self.observation[first])
+            return self._diverge(action, f"number {first} of the observation is {value}")
+        if not math.isfinite(self.observation.dtype.type(reward)):
+            return self._diverge(action, f"the reward is {float(reward)}")
+        return float(reward), bool(terminated), bool(truncated)
+
+    def _diverge(self, action: np.ndarray, reason: str) -> tuple[float, bool, bool]:
+        numbers = [float(number) for number in np.ravel(action)]
+        self.divergence = Divergence(self.clock, numbers, reason)
+        return np.nan, True, False
+
+    def _read(self, observation: Any) -> Float[np.ndarray, " obs"]:
+        last = self.observation
+        if not self._flat:
+            import gymnasium
+
+            observation = gymnasium.spaces.flatten(self.env.observation_space, observation)
+        return np.array(observation, last.dtype).reshape(last.shape)
+
+
+class _Named:
+    """Turns exceptions in a block into a `RuntimeError` that names the lane, which keeps it."""
+
+    def __init__(self, lane: Lane, name: str) -> None:
+        self._lane, self._name = weakref.proxy(lane), name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Exception):
+            failure = RuntimeError(f"{self._name}: {type(error).__name__}: {error}")
+            self._lane.failure = failure
+            raise failure from error
+
+
+def _finite(numbers: np.ndarray) -> bool:
+    """Whether all are; a dot product tells most of the time, and faster."""
+    flat = numbers.ravel()
+    return math.isfinite(flat.dot(flat)) or bool(np.isfinite(flat).all())
+
+
+def build(id: str, name: Any, render_mode: str | None = None) -> Any:
+    """`gymnasium.make(name)`, `name` an id or a spec; raises `InputError`, naming the extra where
+    a package is missing."""
+    import gymnasium
+
+    options = {} if render_mode is None else {"render_mode": render_mode}
+    known = name if hasattr(name, "entry_point") else gymnasium.registry.get(name)
+    try:
+        if "mujoco" in str(known and known.entry_point):
+            hush()
+        return gymnasium.make(name, disable_env_checker=True, **options)
+    except gymnasium.error.DependencyNotInstalled as error:
+        extra = next((e for e in ("box2d", "mujoco") if f"[{e}]" in str(error)), None)
+        remedy = f"run `pip install 'omd[{extra}]'`" if extra else str(error)
+        raise InputError(f"environment {id!r} needs a package that is missing: {remedy}") from error
+    except Exception as error:
+        raise InputError(
+            f"environment {id!r} can't be built: {type(error).__name__}: {error}"
+        ) from error
+
+
+def observation_size(id: str, space: Any) -> int:
+    """Length of the flat observation; raises `InputError` for a Dict, an image and the like."""
+    if kind(space) not in ("Box", "Discrete", "MultiBinary", "MultiDiscrete"):
+        raise InputError(
+            f"environment {id!r} gives observations from {space}: wrap it with "
+            "gymnasium.wrappers.FlattenObservation so that they are flat vectors"
+        )
+    if kind(space) == "Box" and space.dtype == np.uint8 and len(space.shape) > 1:
+        raise InputError(
+            f"environment {id!r} gives images of shape {space.shape}, which no network here "
+            "takes: use an environment that gives its state as a vector"
+        )
+    import gymnasium
+
+    return gymnasium.spaces.flatdim(space)

@@ -1,0 +1,103 @@
+"""Figure 4: final returns on CartPole with small models, and with distractors (section 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from omd.analysis import claims
+from omd.analysis.statistics import aggregate
+from omd.figures.paper.swept import Data, best, describe, load
+from omd.figures.style import (
+    COLOURS,
+    MARKERS,
+    caption,
+    new_figure,
+    save,
+    save_table,
+    styled,
+    watermark,
+)
+
+SWEEPS = {
+    "smoke": ("smoke-figure-4",),
+    "quick": ("quick-figure-4",),
+    "paper": ("paper-figure-4-left", "paper-figure-4-right"),
+}
+PANELS = {"left": "model_hidden", "right": "distractors"}
+COLUMNS = ["panel", "objective", "model_hidden", "distractors", "seed", "inner_learning_rate",
+           "tau", "final_return"]  # fmt: skip
+
+
+def make(
+    out: Path,
+    *,
+    budget: str = "paper",
+    sweeps: Sequence[str | Path] = (),
+    engine: str = "local",
+    workers: int | None = None,
+    progress: bool = True,
+) -> list[Path]:
+    """Writes figure-4.png, .pdf, .csv, .json, a table of aggregates and one of claims.
+
+    `sweeps` are folders to read; without any, the budget's sweeps run as far as they are missing.
+    """
+    data = load(4, SWEEPS, budget, sweeps, engine=engine, workers=workers, progress=progress)
+    chosen = best(data.finals, ["objective", "model_hidden", "distractors"])
+    left = chosen["distractors"] == 0
+    chosen = chosen.assign(panel=left.map({True: "left", False: "right"}))
+    chosen = chosen.sort_values(["panel", "objective", "model_hidden", "distractors", "seed"])
+    points = ["panel", "objective", "model_hidden", "distractors", "inner_learning_rate", "tau"]
+    table = aggregate(chosen, points)
+    figure = _draw(data, chosen, table, budget)
+    paths = save(figure, out, "figure-4", chosen[COLUMNS].to_dict("records"), data.record)
+    paths.append(save_table(table, out / "figure-4-aggregates.csv"))
+    return [*paths, *claims.write(claims.of_figure_4(chosen), out, "figure-4")]
+
+
+@styled
+def _draw(data: Data, chosen: pd.DataFrame, table: pd.DataFrame, budget: str) -> Figure:
+    panels = [panel for panel in PANELS if (chosen["panel"] == panel).any()]
+    figure = new_figure(4.3 * len(panels) + 0.2, 3.8)
+    labels = {"left": "units in the model's hidden layers", "right": "distractors"}
+    for place, panel in enumerate(panels):
+        axes = figure.add_subplot(1, len(panels), place + 1)
+        part = chosen[chosen["panel"] == panel]
+        means = table[table["panel"] == panel]
+        _panel(axes, part, means, PANELS[panel])
+        axes.set_xlabel(labels[panel])
+        axes.set_title(f"{'small models' if panel == 'left' else 'noise in the state'}, "
+                       f"{part['env'].iloc[0]}", fontsize=9, loc="left")  # fmt: skip
+        if place == 0:
+            axes.set_ylabel("final return")
+            axes.legend(loc="best")
+    text = describe(data, chosen) + "Lines: mean ± standard error; dots: seeds."
+    caption(figure, text)
+    figure.tight_layout(rect=(0, 0.13, 1, 1))
+    watermark(figure, budget)
+    return figure
+
+
+def _panel(axes: Axes, part: pd.DataFrame, means: pd.DataFrame, column: str) -> None:
+    values = sorted(part[column].unique())
+    place = {value: i for i, value in enumerate(values)}
+    names = [name for name in ("omd", "mle", "vep") if name in set(part["objective"])]
+    for i, name in enumerate(names):
+        label = name.upper()
+        shift = 0.12 * (i - (len(names) - 1) / 2)
+        seeds = part[part["objective"] == name]
+        axes.plot(
+            seeds[column].map(place) + shift, seeds["final_return"], linestyle="none", marker=".",
+            markersize=4, color=COLOURS[label], alpha=0.4, zorder=1.5,
+        )  # fmt: skip
+        mean = means[means["objective"] == name].sort_values(column)
+        axes.errorbar(
+            mean[column].map(place) + shift, mean["mean"], mean["standard_error"].fillna(0),
+            color=COLOURS[label], marker=MARKERS[label], capsize=2.5, label=label,
+        )  # fmt: skip
+    axes.set_xticks(range(len(values)), [str(value) for value in values])
+    axes.set_ylim(0, None)

@@ -1,0 +1,211 @@
+"""Figure 8: continuous control with small models, and with distractors (appendix F)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from omd.figures.style import COLOURS, GREY, MARKERS, caption, new_figure, save, styled
+from omd.runs.run import LAST, Run, load
+from omd.types import InputError
+
+PANELS = {"left": "model_hidden", "right": "distractors"}
+COLUMNS = ["panel", "objective", "model_hidden", "distractors", "seed", "step", "episode_return"]
+SHARED = ("env", "learner", "steps", "evaluate_every", "batch_size")
+MODELS = ("omd", "mle", "vep")
+OWN = {
+    "inner_learning_rate": (*MODELS, "none"),
+    "tau": (*MODELS, "none"),
+    "inner_steps": (*MODELS, "none"),
+    "learning_rate": MODELS,
+    "model_output": MODELS,
+    "hypergradient": ("omd",),
+}
+"""Settings that each objective may have its own of, and the objectives that they concern."""
+WIDTH = 64
+"""Of the models that meet distractors, as in appendix F."""
+DASHES = ("-", "--", ":", "-.")
+
+
+def make(out: Path, *, runs: Sequence[str | Path]) -> list[Path]:
+    """Writes figure-8.png, .pdf, .csv (a line an evaluation) and .json from run folders.
+
+    Runs of one objective, width and number of distractors are pooled. Plain SAC (`none`) has no
+    width: it is a line across the left panel. Settings that objectives don't share are told in the
+    caption. Raises `InputError` where there are no numbers, where runs differ in what the figure
+    doesn't show, or hold the same seed of the same point twice.
+    """
+    loaded = [load(folder) for folder in runs]
+    frame = _frame(loaded)
+    panels = pd.concat([_panel_of(frame, panel) for panel in PANELS], ignore_index=True)
+    figure = _draw(panels, loaded, _told(frame))
+    record = {
+        "figure": 8,
+        "runs": [{"name": run.path.name, "settings": run.config.to_dict()} for run in loaded],
+    }
+    rows: Any = panels[COLUMNS].to_dict("records")
+    return save(figure, out, "figure-8", rows, record)
+
+
+def _frame(runs: Sequence[Run]) -> pd.DataFrame:
+    """All evaluations of all runs, with their settings beside them."""
+    frames = []
+    for run in runs:
+        settings: dict[str, Any] = {name: getattr(run.config, name) for name in (*SHARED, *OWN)}
+        for name in ("objective", "distractors"):
+            settings[name] = getattr(run.config, name)
+        plain = run.config.objective == "none"
+        settings["model_hidden"] = pd.NA if plain else run.config.model_hidden
+        frames.append(run.metrics[run.metrics["step"] > 0].assign(**settings))
+    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    if frame.empty:
+        raise InputError("no run with an evaluation: give figure 8 the folders of trained runs")
+    for name in (*SHARED, *OWN):
+        concerned = frame[frame["objective"].isin(OWN.get(name, frame["objective"].unique()))]
+        groups = concerned.groupby("objective") if name in OWN else [("", concerned)]
+        for objective, rows in groups:
+            if rows[name].nunique() > 1:
+                values = ", ".join(map(str, sorted(rows[name].unique())))
+                of = f" of objective {objective!r}" if objective else ""
+                raise InputError(
+                    f"{name} differs between the runs{of} ({values}), which figure 8 doesn't "
+                    "show: give runs that share it"
+                )
+    frame["model_hidden"] = frame["model_hidden"].astype("Int64")
+    twice = frame.duplicated(["objective", "model_hidden", "distractors", "seed", "step"])
+    if twice.any():
+        row = frame[twice].iloc[0]
+        raise InputError(
+            f"seed {row['seed']} of objective {row['objective']!r}, width {row['model_hidden']}, "
+            f"{row['distractors']} distractors is in two runs: give each once"
+        )
+    return frame
+
+
+def _told(frame: pd.DataFrame) -> str:
+    """The settings that objectives don't share, and a hypergradient other than the paper's."""
+    sentences = []
+    for name, concerned in OWN.items():
+        rows = frame[frame["objective"].isin(concerned)].drop_duplicates("objective")
+        values = rows.groupby(name)["objective"].apply(lambda part: " and ".join(map(_name, part)))
+        if len(values) > 1 or (name == "hypergradient" and "identity" not in values.index):
+            told = "; ".join(f"{value} ({names})" for value, names in values.items())
+            sentences.append(f" {name.replace('_', ' ')}: {told}." if told else "")
+    return "".join(sentences)
+
+
+def _panel_of(frame: pd.DataFrame, panel: str) -> pd.DataFrame:
+    plain = frame["objective"] == "none"
+    if panel == "left":
+        rows = frame[frame["distractors"] == 0]
+    else:
+        rows = frame[plain | (frame["model_hidden"] == WIDTH)]
+    keys = ["objective", "model_hidden", "distractors", "seed", "step"]
+    return rows.assign(panel=panel).sort_values(keys)
+
+
+@styled
+def _draw(panels: pd.DataFrame, runs: Sequence[Run], told: str) -> Figure:
+    figure = new_figure(8.8, 6.6)
+    axes = figure.subplots(2, 2)
+    labels = {"left": "units in the model's hidden layers", "right": "distractors"}
+    titles = {"left": "small models", "right": "noise in the state"}
+    for column, panel in enumerate(PANELS):
+        rows = panels[panels["panel"] == panel]
+        top, bottom = axes[0, column], axes[1, column]
+        _points(top, rows, PANELS[panel])
+        top.set_xlabel(labels[panel])
+        top.set_title(f"{titles[panel]}, {runs[0].config.env}", fontsize=9, loc="left")
+        _curves(bottom, rows, PANELS[panel])
+        bottom.set_xlabel("environment steps")
+    axes[0, 0].set_ylabel("final return")
+    axes[1, 0].set_ylabel("return")
+    open_runs = [f"{r.path.name} is at step {r.step:,}" for r in runs if not r.finished]
+    unfinished = f" Unfinished: {', '.join(open_runs)}." if open_runs else ""
+    caption(
+        figure,
+        f"{runs[0].config.steps:,} steps; {_seeds(panels)}; final return: mean of the last {LAST} "
+        "evaluations. Points: mean ± standard error; dots: seeds. Curves: mean over seeds and one "
+        f"standard error, at the {WIDTH} units wide model on the right.{told}" + unfinished,
+    )
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
+    return figure
+
+
+def _seeds(panels: pd.DataFrame) -> str:
+    counts = panels.groupby(COLUMNS[1:4], dropna=False)["seed"].nunique()
+    low, high = int(counts.min()), int(counts.max())
+    if low < high:
+        return f"{low} to {high} seeds"
+    return "1 seed" if high == 1 else f"{high} seeds"
+
+
+def _name(objective: str) -> str:
+    return "SAC, no model" if objective == "none" else objective.upper()
+
+
+def _points(axes: Axes, rows: pd.DataFrame, column: str) -> None:
+    """Final return of each point, in equal steps along the axis."""
+    values = sorted(rows[column].dropna().unique())
+    place = {value: i for i, value in enumerate(values)}
+    ordered = rows.sort_values("step")
+    keys = ["objective", "model_hidden", "distractors", "seed"]
+    tails = ordered.groupby(keys, dropna=False).tail(LAST)
+    finals = tails.groupby(keys, dropna=False)["episode_return"].mean().reset_index()
+    names = [name for name in ("omd", "mle", "vep", "none") if name in set(finals["objective"])]
+    for i, name in enumerate(names):
+        label, part = _name(name), finals[finals["objective"] == name]
+        colour = COLOURS.get(name.upper(), GREY)
+        if part[column].isna().all():
+            axes.axhline(
+                part["episode_return"].mean(),
+                color=colour,
+                linestyle="--",
+                linewidth=1.2,
+                label=label,
+            )
+            continue
+        shift = 0.1 * (i - (len(names) - 1) / 2)
+        groups = part.groupby(column)["episode_return"]
+        mean, error = groups.mean(), groups.sem().fillna(0)
+        places = part[column].map(place).to_numpy(float) + shift
+        axes.plot(
+            places, part["episode_return"], linestyle="none", marker=".", markersize=4,
+            color=colour, alpha=0.4, zorder=1.5,
+        )  # fmt: skip
+        axes.errorbar(
+            [place[value] + shift for value in mean.index], mean.to_numpy(float),
+            error.to_numpy(float), color=colour,
+            marker=MARKERS.get(name.upper(), "D"), capsize=2.5, label=label,
+        )  # fmt: skip
+    axes.set_xticks(range(len(values)), [str(value) for value in values])
+    axes.set_xlim(-0.5, len(values) - 0.5)
+    axes.legend(loc="best")
+
+
+def _curves(axes: Axes, rows: pd.DataFrame, column: str) -> None:
+    """Return over steps, one line a point; colours are objectives, dashes the axis above."""
+    values = sorted(rows[column].dropna().unique())
+    dash = {value: DASHES[i % len(DASHES)] for i, value in enumerate(values)}
+    points: Any = rows.groupby(["objective", column], dropna=False)
+    for (name, value), part in points:
+        colour = COLOURS.get(name.upper(), GREY)
+        wide = part.pivot(index="step", columns="seed", values="episode_return").dropna()
+        mean = wide.mean(axis=1)
+        known = "" if pd.isna(value) else f", {value}"
+        axes.plot(
+            wide.index, mean, color=colour, linestyle=dash.get(value, "-"),
+            label=_name(name) + known,
+        )  # fmt: skip
+        if wide.shape[1] > 1:
+            error = wide.std(axis=1, ddof=1) / np.sqrt(wide.shape[1])
+            axes.fill_between(wide.index, mean - error, mean + error, color=colour, alpha=0.15,
+                              linewidth=0)  # fmt: skip
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x >= 1000 else f"{x:g}")
+    axes.legend(loc="best", fontsize=7)

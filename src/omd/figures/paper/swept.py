@@ -1,0 +1,131 @@
+"""What the figures of section 7 and appendix E share: their sweeps, and the choice of settings."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from omd.analysis.frames import final_returns, results
+from omd.config import closest
+from omd.sweeps import driver
+from omd.sweeps.store import Sweep
+from omd.types import InputError
+
+BUDGETS = ("smoke", "quick", "paper")
+GRID = ["inner_learning_rate", "tau"]
+"""What appendix D sweeps at each point of a figure."""
+
+
+class Data(NamedTuple):
+    """Finished lanes of one or more sweeps."""
+
+    frame: pd.DataFrame
+    """As `omd.results` gives it, with a column `sweep`: which of `sweeps` a lane is from."""
+    finals: pd.DataFrame
+    """One row a lane, with `final_return`."""
+    sweeps: list[Sweep]
+    record: dict[str, Any]
+    """What made the numbers: for the picture's JSON."""
+
+
+def load(
+    figure: int,
+    names: Mapping[str, tuple[str, ...]],
+    budget: str,
+    folders: Sequence[str | pathlib.Path],
+    *,
+    engine: str = "local",
+    workers: int | None = None,
+    progress: bool = True,
+) -> Data:
+    """The sweeps of a figure: those in `folders`, or the budget's own in sweeps/NAME, of which
+    what is missing is run now. Raises `InputError` for folders that hold no finished lane."""
+    closest("budget", budget, BUDGETS)
+    if folders:
+        sweeps = [Sweep(folder) for folder in folders]
+    else:
+        run = {"engine": engine, "workers": workers, "progress": progress}
+        sweeps = [driver.run(name, **run) for name in names[budget]]  # type: ignore[arg-type]
+        for sweep in sweeps:
+            if failed := driver.failures(sweep):
+                number, sentence = next(iter(failed.items()))
+                raise InputError(f"group {number} of {sweep.path} failed: {sentence}")
+    frames = [results(sweep.path).assign(sweep=i) for i, sweep in enumerate(sweeps)]
+    frame = pd.concat(frames, ignore_index=True)
+    finals = pd.concat(
+        [final_returns(f).assign(sweep=i) for i, f in enumerate(frames)],
+        ignore_index=True,
+    )
+    if finals.empty:
+        raise InputError(f"no lane of {', '.join(str(s.path) for s in sweeps)} is finished yet")
+    lanes = sum(len(sweep.lanes) for sweep in sweeps)
+    record = {
+        "figure": figure,
+        "sweeps": [{"name": s.name, "about": s.about, "provenance": s.provenance} for s in sweeps],
+        "lanes": {
+            "finished": int((finals["status"] == "finished").sum()),
+            "diverged": int((finals["status"] == "diverged").sum()),
+            "of": lanes,
+        },
+        "settings": shared_settings(frame),
+    }
+    return Data(frame, finals, sweeps, record)
+
+
+def shared_settings(frame: pd.DataFrame) -> dict[str, Any]:
+    """Settings of the lanes: a value, or a list of values where they differ."""
+    from omd.config import Config
+
+    found: dict[str, Any] = {}
+    for name in Config.__dataclass_fields__:
+        if name in frame:
+            values = frame[name].dropna().unique().tolist()
+            found[name] = values[0] if len(values) == 1 else values or None
+    return found
+
+
+def best(finals: pd.DataFrame, point: list[str]) -> pd.DataFrame:
+    """The lanes of the setting of `GRID` with the highest mean final return at each point, as in
+    appendix D. The choice looks at the seeds that are then shown, which favours each objective
+    alike, and all of them where several settings were tried."""
+    means = finals.groupby([*point, *GRID])["final_return"].mean().reset_index()
+    chosen = means.sort_values("final_return").groupby(point, as_index=False).tail(1)
+    return finals.merge(chosen[[*point, *GRID]], on=[*point, *GRID])
+
+
+def describe(data: Data, chosen: pd.DataFrame) -> str:
+    """Seeds, steps and settings, for a caption."""
+    frame = data.frame
+    seeds = chosen.groupby(
+        [c for c in ("objective", "model_hidden", "distractors") if c in chosen]
+    )["seed"].nunique()
+    count = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
+    steps = ", ".join(f"{s:,}" for s in sorted(frame["steps"].unique()))
+    text = f"{count} seeds, {steps} steps; final return: mean of the last ten evaluations. "
+    tried = len(data.finals[GRID].drop_duplicates())
+    rates = chosen.drop_duplicates(["objective", *GRID])
+    if tried > 1 and len(rates) > 3:
+        text += f"Of {tried} settings (inner learning rate, τ) the best at each point, as in "
+        text += "appendix D. "
+    else:
+        each = (
+            f"{str(r.objective).upper()} {r.inner_learning_rate:g}, {r.tau:g}"
+            for r in rates.itertuples()
+        )
+        text += f"Inner learning rate, τ: {'; '.join(each)}. "
+    text += _diverged(chosen)
+    missing = data.record["lanes"]["of"] - len(data.finals)
+    return text + (f"{missing} lanes are still missing. " if missing else "")
+
+
+def _diverged(chosen: pd.DataFrame) -> str:
+    """How many of the lanes shown diverged, by what tells them apart."""
+    lost = chosen[chosen["status"] == "diverged"]
+    if lost.empty:
+        return ""
+    by = "variant" if "variant" in lost else "objective"
+    each = ", ".join(f"{name} {count}" for name, count in lost.groupby(by).size().items())
+    return f"Diverged, and shown: {len(lost)} of {len(chosen)} lanes ({each}). "

@@ -1,0 +1,200 @@
+"""The page's content, read from what sweeps and figures have written; the template lays it out."""
+
+from __future__ import annotations
+
+import base64
+import importlib.resources
+import json
+import math
+import os
+import pathlib
+import re
+from typing import Any
+
+import jinja2
+import markupsafe
+import pandas as pd
+
+from omd.analysis import frames
+from omd.analysis.statistics import aggregate
+from omd.figures import overview
+from omd.figures.paper.swept import shared_settings
+from omd.reports.paper_settings import differences
+from omd.runs import files
+from omd.sweeps import driver
+from omd.sweeps.store import SWEEP, Sweep
+from omd.types import InputError
+
+PAGE = "report.html"
+ROWS = 200
+"""Of a table that is shown; the rest stays in the files."""
+
+
+def write(folder: str | os.PathLike, out: str | os.PathLike | None = None) -> pathlib.Path:
+    """Write the page of a sweep's or a figures' folder, by default into it as report.html.
+
+    Raises `InputError` for a folder that holds neither.
+    """
+    folder = pathlib.Path(folder)
+    if (folder / SWEEP).exists():
+        content = of_sweep(Sweep(folder))
+    elif figures := sorted(folder.glob("figure-*.json")):
+        content = of_figures(folder, figures)
+    else:
+        raise InputError(f"{folder} holds no {SWEEP} and no figure-*.json: name a sweep's folder, "
+                         "or one that `omd figure` wrote")  # fmt: skip
+    path = pathlib.Path(out) if out is not None else folder / PAGE
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_template), autoescape=True, trim_blocks=True,
+        lstrip_blocks=True, undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    html = environment.get_template("report.html.j2").render(**content)
+    try:
+        with files.atomic(path) as temporary:
+            temporary.write_text(html, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} can't be written: {error.strerror}") from error
+    return path
+
+
+def _template(name: str) -> str:
+    return (importlib.resources.files(__package__) / name).read_text("utf-8")
+
+
+def of_sweep(sweep: Sweep) -> dict[str, Any]:
+    """Content of a sweep's page: what was asked, how far it is, what came out."""
+    frame = frames.results(sweep.path)
+    finals = frames.final_returns(frame)
+    counts = frame.drop_duplicates("lane")["status"].value_counts()
+    settings = shared_settings(frame)
+    settings["seeds"] = int(frame["seed"].nunique())
+    varied = [k for k, v in settings.items() if isinstance(v, list)]
+    sections = []
+    if not finals.empty:
+        table = aggregate(finals, varied or ["objective"])
+        sections.append(
+            {
+                "title": "Final returns",
+                "text": "Mean over the last ten evaluations of each lane, then over seeds; "
+                "intervals by percentile bootstrap.",
+                "pictures": [_inline(overview.draw(finals, varied or ["objective"]), "png")],
+                "tables": [_table(_short(table), "by setting")],
+            }
+        )
+    problems = [f"group {n}: {words}" for n, words in driver.failures(sweep).items()]
+    missing = len(sweep.lanes) - len(finals)
+    if missing:
+        problems.insert(0, f"{missing} of {len(sweep.lanes)} lanes are not finished")
+    diverged = frame[frame["status"] == "diverged"].drop_duplicates("lane")
+    for lane in diverged.itertuples():
+        problems.append(f"lane {lane.lane} (seed {lane.seed}): its numbers stopped being finite")
+    return {
+        "title": f"Sweep {sweep.name}",
+        "about": sweep.about,
+        "facts": [f"{len(sweep.lanes)} lanes", *(f"{n} {state}" for state, n in counts.items())],
+        "problems": problems,
+        "sections": sections,
+        "settings": {name: _shown(value) for name, value in settings.items()},
+        "differences": differences(settings),
+        "versions": _versions(sweep.provenance),
+    }
+
+
+def of_figures(folder: pathlib.Path, records: list[pathlib.Path]) -> dict[str, Any]:
+    """Content of the page of all figures in a folder."""
+    sections: list[dict[str, Any]] = []
+    versions: dict[str, dict[str, str]] = {}
+    settings: dict[str, Any] = {}
+    facts = []
+    for path in records:
+        record = files.read_json(path)
+        stem = path.stem
+        number = re.sub(r"\D", "", stem)
+        picture, tables = path.with_suffix(".png"), []
+        for kind in ("claims", "aggregates"):
+            if (csv := path.with_name(f"{stem}-{kind}.csv")).exists():
+                tables.append(_table(_short(pd.read_csv(csv)), kind))
+        mine = record.get("settings", {})
+        sections.append(
+            {
+                "title": f"Figure {number}",
+                "text": "; ".join(s["about"] for s in record.get("sweeps", []) if s.get("about")),
+                "pictures": [_inline(picture.read_bytes(), "png")] if picture.exists() else [],
+                "tables": [
+                    *tables,
+                    _table(
+                        pd.DataFrame([{"setting": k, "value": _shown(v)} for k, v in mine.items()]),
+                        "settings",
+                    ),
+                ],
+            }
+        )
+        if "sweeps" in record:
+            for name, value in mine.items():
+                old = settings.get(name, [])
+                new = value if isinstance(value, list) else [value]
+                settings[name] = [*old, *(v for v in new if v not in old)]
+        versions |= {f"figure {number}": _versions(record)}
+        facts.append(f"figure {number}")
+    return {
+        "title": "Figures",
+        "about": "What `omd figure` wrote into one folder.",
+        "facts": facts,
+        "problems": [],
+        "sections": sections,
+        "settings": {},
+        "differences": differences(settings) if settings else [],
+        "versions": {k: json.dumps(v) for k, v in versions.items()},
+    }
+
+
+def _inline(picture: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"
+
+
+def _short(frame: pd.DataFrame) -> pd.DataFrame:
+    """Numbers with few digits; an estimate and its interval in one cell."""
+    frame = frame.copy()
+    for name, low, high in (
+        ("mean", "mean_low", "mean_high"),
+        ("interquartile_mean", "interquartile_low", "interquartile_high"),
+        ("estimate", "low", "high"),
+    ):
+        if name in frame:
+            cells = [
+                f"{a:.4g} [{b:.4g}, {c:.4g}]"
+                for a, b, c in frame[[name, low, high]].itertuples(index=False)
+            ]
+            frame[name] = cells
+            frame = frame.drop(columns=[low, high])
+    return frame
+
+
+def _table(frame: pd.DataFrame, title: str) -> dict[str, Any]:
+    shown = frame.head(ROWS)
+    return {
+        "title": title,
+        "columns": [str(c).replace("_", " ") for c in frame.columns],
+        "rows": [[_shown(v) for v in row] for row in shown.itertuples(index=False)],
+        "left_off": len(frame) - len(shown),
+    }
+
+
+def _shown(value: Any) -> str | markupsafe.Markup:
+    if isinstance(value, list):
+        return ", ".join(str(_shown(v)) for v in value)
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.4g}"
+    return "" if value is None else str(value)
+
+
+def _versions(record: dict[str, Any]) -> dict[str, str]:
+    """Versions and machine of a provenance record, flat."""
+    flat: dict[str, str] = {}
+    for name, value in record.items():
+        if name == "versions":
+            flat |= {k: str(v) for k, v in value.items()}
+        elif name in ("python", "platform", "processor", "device", "devices", "cores", "command",
+                      "started", "wall_clock_seconds"):  # fmt: skip
+            flat[name] = str(value)
+    return flat

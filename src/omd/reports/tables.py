@@ -1,0 +1,167 @@
+"""What the command line prints: tables of runs and evaluations, lists of what there is."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import rich.console
+import rich.table
+
+from omd.config import HYPERGRADIENTS, OBJECTIVES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from omd.runs.run import Run
+    from omd.sweeps.store import Sweep
+
+PURPOSES = {
+    "omd": "the true Bellman error, through the optimal Q-function (eq. 12, 13)",
+    "mle": "likelihood of next states and rewards (eq. 1)",
+    "vep": "values of random value functions at the next state (eq. 14)",
+    "none": "nothing: no model, true transitions",
+}
+
+
+def mean_and_error(values: pd.Series) -> str:
+    """Mean ± standard error."""
+    if len(values) < 2:
+        return f"{values.mean():.1f}"
+    return f"{values.mean():.1f} ± {values.std(ddof=1) / math.sqrt(len(values)):.1f}"
+
+
+def show(run: Run) -> None:
+    """The table at the end of a run, and where its picture is."""
+    console = rich.console.Console()
+    returns, diverged = run.final_returns(), run.diverged()
+    table = rich.table.Table(title=f"{run.config.label} on {run.config.env}")
+    table.add_column("seed", justify="right")
+    table.add_column("return (last 10 evaluations)", justify="right")
+    table.add_column("model MSE", justify="right")
+    table.add_column("status")
+    last = run.metrics[run.metrics["step"] == run.step].set_index("seed")
+    for seed, value in returns.items():
+        mse = last["model_mse"].get(seed, math.nan) if "model_mse" in last else math.nan
+        status = f"diverged at step {diverged[seed]}" if seed in diverged else "ok"
+        table.add_row(str(seed), f"{value:.1f}", f"{mse:.3g}", status)
+    table.add_section()
+    spread = f"{len(returns)} seeds, ± standard error" if len(returns) > 1 else "1 seed"
+    if returns.isna().any():
+        spread = f"of the {returns.notna().sum()} seeds of {len(returns)} that have a return"
+    table.add_row("mean", mean_and_error(returns), "", spread)
+    console.print(table)
+    for seed, sentence in run.divergences().items():
+        console.print(f"seed {seed}: {sentence}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"picture: {run.path / 'learning-curve.png'}", soft_wrap=True, highlight=False)
+
+
+def show_plan(spec, options, workers: int | None, group_size: int | None) -> None:
+    """What a sweep would do: groups, lanes, FLOPs, memory, time."""
+    from omd.sweeps import display, driver
+
+    wanted = driver.resolve(spec, options)
+    machine, groups, seconds, _ = driver.plan(
+        wanted.lanes, workers=workers, group_size=group_size, timed=True
+    )
+    display.show_plan(wanted.name, wanted.lanes, groups, seconds, machine)
+
+
+def show_sweep(sweep: Sweep) -> int:
+    """What came of a sweep; the exit code."""
+    from omd.analysis import frames
+    from omd.sweeps import collect, driver
+
+    console = rich.console.Console(highlight=False)
+    frame = frames.results(sweep.path)
+    counts = frame.drop_duplicates("lane")["status"].value_counts()
+    states = ", ".join(f"{count} {status}" for status, count in counts.items())
+    console.print(f"{sweep.name}: {len(sweep.lanes)} lanes, {states}", soft_wrap=True)
+    console.print(f"results: {sweep.path / collect.RESULTS}", soft_wrap=True)
+    failed = driver.failures(sweep)
+    for index, sentence in failed.items():
+        print(f"omd: group {index} failed: {sentence}", file=sys.stderr)
+    if failed:
+        return 1
+    if driver.missing(sweep):
+        console.print(f"stopped; go on with: omd sweep {sweep.path}", soft_wrap=True)
+        return 130
+    return 0
+
+
+def track(shown: bool) -> Callable[[Iterable[int]], Iterable[int]]:
+    """Goes through steps, with a bar where `shown`."""
+    if not shown:
+        return iter
+    import rich.progress
+
+    console = rich.console.Console(stderr=True)
+    return lambda steps: rich.progress.track(steps, "drawing", console=console, transient=True)
+
+
+def show_evaluation(frame: pd.DataFrame, episodes: int) -> None:
+    table = rich.table.Table(title=f"{episodes} episodes of each seed")
+    for column in ("seed", "return", "length"):
+        table.add_column(column, justify="right")
+    for row in frame.itertuples():
+        table.add_row(str(row.seed), f"{row.episode_return:.1f}", f"{row.episode_length:.1f}")
+    table.add_section()
+    table.add_row("mean", mean_and_error(frame["episode_return"]), "")
+    rich.console.Console().print(table)
+
+
+def listing(section: str, out: pathlib.Path, brief: bool) -> None:
+    """Print one section of `omd list`; `brief` cuts the long list of environments."""
+    console = rich.console.Console(highlight=False)
+    console.print(f"[bold]{section}")
+    for line in _LISTINGS[section](out, brief):
+        console.print(f"  {line}", soft_wrap=True, markup=False)
+
+
+def _environments(out: pathlib.Path, brief: bool) -> list[str]:
+    from omd import envs
+
+    lines = []
+    for backend, ids in envs.available().items():
+        shown = ids[:12] if brief else ids
+        label = f"{backend} (as {backend}:ID)" if backend == "mjx" else backend
+        more = f", … ({len(ids)}; `omd list environments`)" if len(shown) < len(ids) else ""
+        lines.append(f"{label}: {', '.join(shown)}{more}")
+    return lines
+
+
+def _runs(out: pathlib.Path, brief: bool) -> list[str]:
+    from omd.runs.run import load
+
+    lines = []
+    for config in sorted(out.glob("*/config.json")):
+        run = load(config.parent)
+        state = "finished" if run.finished else f"at step {run.step} of {run.config.steps}"
+        figures = "" if run.metrics.empty else f", return {mean_and_error(run.final_returns())}"
+        lines.append(f"{run.path}: {run.config.objective} on {run.config.env}, {state}{figures}")
+    return lines or [f"none in {out}"]
+
+
+_LISTINGS = {
+    "environments": _environments,
+    "objectives": lambda out, brief: [f"{name}: {PURPOSES[name]}" for name in OBJECTIVES],
+    "hypergradients": lambda out, brief: list(HYPERGRADIENTS),
+    "runs": _runs,
+}
+
+
+def gradcheck(problem: str | None) -> None:
+    """Print the comparison of hypergradients on one problem of the zoo, or on all."""
+    import jax
+
+    from omd.config import closest
+    from omd.implicit import problems
+
+    names = problems.names()
+    wanted = names if problem is None else (closest("problem", problem, names),)
+    with jax.enable_x64(True):
+        for name in wanted:
+            print(f"{name}\n{problems.get(name).check().table()}\n")

@@ -1,0 +1,42 @@
+"""The frame of some lanes: their settings, their evaluations, their status."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from omd.config import Config
+
+STATUSES = ("finished", "diverged", "unfinished", "failed", "missing")
+
+
+def settings_row(config: Config, lane: int, seed: int) -> dict[str, object]:
+    values = config.to_dict()
+    del values["seeds"]
+    return {"lane": lane, "seed": seed, **values}
+
+
+def joined(
+    lanes: pd.DataFrame,
+    metrics: pd.DataFrame | None,
+    finished: bool,
+    random_errors: dict[int, float],
+    error: str | None = None,
+) -> pd.DataFrame:
+    if metrics is None or metrics.empty:
+        frame = lanes.assign(status="failed" if error else "missing", step=math.nan)
+    else:
+        # the setting `reward` says where rewards come from; this is the mean one of a chunk
+        metrics = metrics.drop(columns="seed").rename(columns={"reward": "training_reward"})
+        frame = lanes.merge(metrics, on="lane", how="left")
+        diverged = frame.groupby("lane")["diverged"].transform("any")
+        state = "finished" if finished else "failed" if error else "unfinished"
+        frame.insert(lanes.shape[1], "status", state)
+        if finished:
+            frame["status"] = frame["status"].mask(diverged, "diverged")
+    frame["step"] = frame["step"].astype("Int64")
+    # settings that are off are missing numbers; they stay so when parts without any are joined
+    frame["replay_capacity"] = frame["replay_capacity"].astype("Int64")
+    frame["random_model_mse"] = frame["lane"].map(random_errors).astype("float64")
+    return frame

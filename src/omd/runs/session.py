@@ -1,0 +1,125 @@
+"""Lanes on their way to the last step, with checkpoints: what runs and groups of a sweep share."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pathlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from omd.config import Config
+from omd.runs import folder
+from omd.runs.signals import Stop
+from omd.training.program import LaneState, Program
+
+CHECKPOINT_SECONDS = 60.0
+CHECKPOINT_SHARE = 0.05
+"""Of the time that may go into checkpoints: large replay buffers are written less often."""
+
+Rows = list[dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What a progress display is told after each chunk."""
+
+    step: int
+    steps: int
+    lanes: int
+    lane_steps_per_second: float
+    """Of the last chunk, its evaluation included; NaN for chunks that compiled."""
+    rows: Rows
+
+
+def train(
+    program: Program,
+    state: LaneState,
+    config: Config,
+    labels: Sequence[Mapping[str, int]],
+    path: pathlib.Path,
+    rows: Rows,
+    on_report: Callable[[Report], None] | None = None,
+) -> tuple[LaneState, Rows]:
+    """Advance all lanes to `config.steps`, or to the next chunk's end once a signal asks to stop.
+
+    `labels` begin each lane's rows: its number `lane`, its `seed`. `rows` are those so far. The
+    folder `path` gets a checkpoint now and then, and one in the end.
+    """
+    rows = list(rows)
+    numbers = [label["lane"] for label in labels]
+    diverged = {row["lane"] for row in rows if row["diverged"]}
+    saved, cost = time.monotonic(), 0.0
+    compiled: set[tuple[int, bool]] = set()
+
+    def rows_of(step: int, metrics: Mapping[str, Any]) -> Rows:
+        return [
+            {
+                **label,
+                "step": step,
+                **{name: float(np.asarray(values)[i]) for name, values in metrics.items()},
+                "diverged": label["lane"] in diverged,
+            }
+            for i, label in enumerate(labels)
+        ]
+
+    with Stop() as stop:
+        begin = int(np.asarray(state.step)[0])
+        chunks = boundaries(config, begin)
+        begins = [begin, *(end for end, *_ in chunks)]
+        program.compile_ahead(
+            state,
+            [(end - start, learn) for start, (end, learn, _) in zip(begins, chunks, strict=False)],
+        )
+        if begin == 0:
+            first = {k: np.asarray(v) for k, v in program.evaluate(state).items()}
+            diverged |= folder.note_divergences(program, labels, first["episode_return"], path)
+            rows += rows_of(0, first)
+        for end, learn, evaluated in chunks:
+            clock = time.monotonic()
+            state, metrics = program.advance(state, end - begin, learn)
+            figures = {k: np.asarray(v) for k, v in metrics.items()}
+            finite = figures.pop("finite")
+            diverged |= {number for i, number in enumerate(numbers) if not finite[i]}
+            new: Rows = []
+            if evaluated:
+                figures |= {k: np.asarray(v) for k, v in program.evaluate(state).items()}
+            returns = figures.get("episode_return")
+            diverged |= folder.note_divergences(program, labels, returns, path)
+            if evaluated:
+                new = rows_of(end, figures)
+                rows += new
+            speed = program.lanes * (end - begin) / (time.monotonic() - clock)
+            if (end - begin, learn) not in compiled:
+                compiled.add((end - begin, learn))
+                speed = math.nan
+            if on_report:
+                on_report(Report(end, config.steps, program.lanes, speed, new))
+            begin = end
+            wait = max(CHECKPOINT_SECONDS, cost / CHECKPOINT_SHARE)
+            if time.monotonic() - saved > wait or stop.requested or end == config.steps:
+                clock = time.monotonic()
+                folder.save(program, state, path, pd.DataFrame(rows))
+                saved = time.monotonic()
+                cost = saved - clock
+            if stop.requested:
+                break
+    return state, rows
+
+
+def boundaries(config: Config, start: int) -> list[tuple[int, bool, bool]]:
+    """Chunks from `start` on, as (end, whether it learns, whether an evaluation follows)."""
+    cuts = {*range(0, config.steps, config.evaluate_every), config.random_steps, config.steps}
+    ends = sorted(end for end in cuts if start < end <= config.steps)
+    return [
+        (
+            end,
+            begin >= config.random_steps,
+            end % config.evaluate_every == 0 or end == config.steps,
+        )
+        for begin, end in zip([start, *ends], ends, strict=False)
+    ]

@@ -1,0 +1,121 @@
+"""A sweep from its grid to its results, on one of the engines."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omd.config import closest
+from omd.errors import InputError
+from omd.runs.signals import Stop
+from omd.sweeps import spec
+from omd.sweeps.display import display
+from omd.sweeps.engines import local
+from omd.sweeps.plan import Group, Machine
+from omd.sweeps.store import SWEEP, Sweep
+
+ENGINES = ("local", "ray")
+
+Source = str | os.PathLike | Mapping[str, Any] | spec.Spec | None
+
+
+def resolve(source: Source, options: Mapping[str, Sequence[Any]] | None) -> spec.Spec | Sweep:
+    """The sweep's lanes; or the sweep itself where `source` is its folder."""
+    if isinstance(source, spec.Spec):
+        return source
+    if isinstance(source, str | os.PathLike) and (pathlib.Path(source) / SWEEP).exists():
+        if options:
+            raise InputError(
+                f"{source} is a sweep that has begun: its settings stay; leave out "
+                f"{', '.join(options)}"
+            )
+        return Sweep(source)
+    return spec.read(source, options)
+
+
+def plan(
+    lanes: Sequence[Any], *, workers: int | None, group_size: int | None, timed: bool = False
+) -> tuple[Machine, tuple[Group, ...], list[float] | None, dict[str, Any]]:
+    """Machine, groups, seconds of a lane's step in each group if `timed`, and provenance."""
+    for name, value in (("workers", workers), ("group_size", group_size)):
+        if value is not None and value < 1:
+            raise InputError(f"{name} is {value}: give at least 1")
+    values = spec.to_json(lanes) if lanes else {"base": {}, "lanes": []}
+    options = {"workers": workers, "group_size": group_size, "timed": timed}
+    answer = local.plan({**values, **options})
+    groups = tuple(Group(**{**g, "lanes": tuple(g["lanes"])}) for g in answer["groups"])
+    return Machine(**answer["machine"]), groups, answer["seconds"], answer["provenance"]
+
+
+def run(
+    source: Source,
+    *,
+    options: Mapping[str, Sequence[Any]] | None = None,
+    out: str | os.PathLike | None = None,
+    engine: str = "local",
+    address: str | None = None,
+    workers: int | None = None,
+    group_size: int | None = None,
+    progress: bool = True,
+) -> Sweep:
+    """Run what is missing of a sweep, and write its results; see `omd.sweep`."""
+    closest("engine", engine, ENGINES)
+    if address is not None and engine != "ray":
+        raise InputError(f"address is {address!r}, but engine is {engine!r}: give engine 'ray'")
+    if engine == "ray":
+        from omd.sweeps.engines import ray_cluster as on_ray
+
+        on_ray.check()
+    wanted = resolve(source, options)
+    if isinstance(wanted, Sweep):
+        sweep = wanted
+    else:
+        path = pathlib.Path(out) if out is not None else pathlib.Path("sweeps") / wanted.name
+        if (path / SWEEP).exists():
+            sweep = Sweep(path)
+            sweep.check(wanted)
+        else:
+            _, groups, _, origin = plan(wanted.lanes, workers=workers, group_size=group_size)
+            sweep = Sweep.create(path, wanted, groups, origin)
+    if not missing(sweep):
+        return _written(sweep)
+    machine, *_ = plan((), workers=workers, group_size=group_size)
+    sweep.forgive()
+    try:
+        with Stop() as stop, display(sweep, progress) as screen:
+            if engine == "ray":
+                on_ray.run(sweep, machine, address, lambda: stop.requested, screen)
+            else:
+                local.run(sweep, machine, lambda: stop.requested, screen)
+    except InputError as error:
+        count = len(sweep.groups) - len(missing(sweep))
+        raise InputError(
+            f"{error} ({count} of {len(sweep.groups)} groups are finished and kept)"
+        ) from error
+    return _written(sweep)
+
+
+def missing(sweep: Sweep) -> list[Group]:
+    """Groups that aren't finished."""
+    return [group for group in sweep.groups if not sweep.done(group)]
+
+
+def failures(sweep: Sweep) -> dict[int, str]:
+    """Groups that failed, with what was wrong."""
+    found = {group.number: sweep.error(group) for group in missing(sweep)}
+    return {index: sentence for index, sentence in found.items() if sentence}
+
+
+def _written(sweep: Sweep) -> Sweep:
+    from omd.sweeps import collect
+
+    try:
+        collect.write(sweep)
+    except OSError as error:
+        raise InputError(
+            f"{sweep.path / collect.RESULTS} can't be written ({error.strerror}): free space and "
+            "repeat the command"
+        ) from error
+    return sweep

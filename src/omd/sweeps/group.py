@@ -1,0 +1,135 @@
+"""One group of a sweep, from where its last checkpoint left it to its end."""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from omd.agents.models.model import squared_error
+from omd.config import Config
+from omd.runs import files, folder, session
+from omd.runs.provenance import provenance
+from omd.sweeps import plan
+from omd.sweeps.store import DONE, ERROR, PROGRESS, Sweep
+from omd.training import replay
+from omd.training.program import LaneState, Program
+from omd.types import PyTree
+
+FINISHED, STOPPED, BUSY = "finished", "stopped", "busy"
+AGENTS, INITIAL = "agents.safetensors", "initial.safetensors"
+PROGRESS_SECONDS = 2.0
+SAMPLE = 20_000
+"""Transitions at most, evenly spaced in the replay buffer, on which a random model is scored."""
+
+
+def run(sweep: Sweep, index: int) -> str:
+    """Finish the group, unless another process has it (`BUSY`) or a signal asks to stop."""
+    group = sweep.groups[index]
+    with sweep.claim(group) as mine:
+        if sweep.done(group):
+            return FINISHED
+        return _train(sweep, group) if mine else BUSY
+
+
+def _train(sweep: Sweep, group: plan.Group) -> str:
+    lanes, path = sweep.configs(group), sweep.folder(group)
+    (path / ERROR).unlink(missing_ok=True)
+    config = plan.representative(lanes, group.padded)
+    begin = time.monotonic()
+    with folder.precision(config):
+        program = program_of(config, len(lanes))
+        rows: session.Rows = []
+        if (path / folder.CHECKPOINT).exists():
+            state = folder.restore(program, lanes, path)
+            frame = pd.read_parquet(path / folder.METRICS)
+            reached = int(np.asarray(state.step)[0])
+            rows = frame[frame["step"] <= reached].to_dict("records")  # type: ignore[assignment]
+        else:
+            state, reached = program.place(program.fresh(lanes)), 0
+            files.save_checkpoint(path / INITIAL, _first(state.agent.theta, len(lanes)), {})
+        _note_session(path, reached)
+        labels = [
+            {"lane": number, "seed": sweep.lanes[number].seed_list[0]} for number in group.lanes
+        ]
+        told = 0.0
+
+        def report(news: session.Report) -> None:
+            nonlocal told
+            if time.monotonic() - told > PROGRESS_SECONDS:
+                told = time.monotonic()
+                files.write_json(path / PROGRESS, {"step": news.step, "time": time.time()})
+
+        try:
+            state, rows = session.train(program, state, config, labels, path, rows, report)
+            if int(np.asarray(state.step)[0]) < config.steps:
+                return STOPPED
+            _finish(program, state, lanes, path, time.monotonic() - begin)
+        finally:
+            if program.env.on_host:
+                program.env.close()
+                program.evaluation_env.close()
+    return FINISHED
+
+
+def _finish(
+    program: Program, state: LaneState, lanes: list[Config], path: pathlib.Path, seconds: float
+) -> None:
+    """Keep the agents, drop the replay buffers, and say that the group is done, in this order."""
+    files.save_checkpoint(path / AGENTS, _first(state.agent, len(lanes)), {})
+    shapes = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((len(lanes), *x.shape[1:]), x.dtype), state.agent.theta
+    )
+    initial = files.state_of(files.read_checkpoint(path / INITIAL), shapes)
+    errors = _model_errors(program, state, initial)
+    files.write_json(path / DONE, {"seconds": seconds, "random_model_mse": errors})
+    for name in (folder.CHECKPOINT, INITIAL, PROGRESS):
+        (path / name).unlink(missing_ok=True)
+
+
+def _model_errors(program: Program, state: LaneState, theta: PyTree) -> list[float]:
+    """Squared error of each lane's first model on the transitions that the lane has seen."""
+    held = min(int(np.asarray(state.step)[0]), program.config.capacity)
+    index = np.linspace(0, held - 1, min(held, SAMPLE)).astype(np.uint32)
+
+    @jax.jit
+    def score(theta, buffer):
+        batch = replay.sample(buffer, jnp.asarray(index), program.env.spec)
+        prediction = program.agent.objective.predict(theta, batch, jax.random.key(0))
+        return squared_error(prediction, batch)
+
+    def lane(number: int) -> PyTree:
+        return jax.tree.map(lambda x: x[number], (theta, state.replay))
+
+    return [float(score(*lane(number))) for number in range(program.lanes)]
+
+
+def _first(tree: PyTree, lanes: int) -> PyTree:
+    """Without the lanes that only fill up devices."""
+    return jax.tree.map(lambda x: x[:lanes], tree)
+
+
+def program_of(config: Config, lanes: int) -> Program:
+    """The program of so many lanes; the last ones are kept, for groups of one shape share one.
+
+    A host environment has a state of its own, hence a program for each group.
+    """
+    program = _cached(config, lanes)
+    if program.env.on_host:
+        _cached.cache_clear()
+    return program
+
+
+_cached = functools.lru_cache(maxsize=2)(folder.program_of)
+
+
+def _note_session(path: pathlib.Path, step: int) -> None:
+    record = path / "provenance.json"
+    history = files.read_json(record) if record.exists() else {"sessions": []}
+    history["sessions"].append(provenance() | {"from_step": step})
+    files.write_json(record, history)

@@ -1,0 +1,135 @@
+"""From lanes to groups: lanes of one shape run as one program, as many as memory holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from omd.config import Config
+from omd.errors import InputError
+
+CPU_LANES = 4
+"""Lanes of a group on a CPU core, which takes them one after another: more would only make
+checkpoints rarer."""
+MEMORY_SHARE = {"cpu": 0.2, "gpu": 0.7, "tpu": 0.7}
+"""Of a worker's memory that the lanes' state may take. On a CPU a checkpoint being written holds
+it several times."""
+UPDATE_OVERHEAD = 8e6
+"""FLOPs that would take as long as what a step does besides matrix products; for progress only."""
+
+SHAPE = tuple(
+    field.name
+    for field in dataclasses.fields(Config)
+    if field.name != "seeds" and not field.metadata["lane"]
+)
+
+
+class Machine(NamedTuple):
+    """What there is to run on."""
+
+    platform: str
+    devices: int
+    """Workers at a time: accelerators, or cores."""
+    memory: float
+    """Bytes for each worker."""
+
+
+class Group(NamedTuple):
+    """Lanes that one program runs, on one device."""
+
+    number: int
+    lanes: tuple[int, ...]
+    padded: int
+    """Width to which the models are padded."""
+    flops: float
+    """Of one lane's step."""
+    bytes: float
+    """Of one lane."""
+
+    def weight(self, lanes: Sequence[Config]) -> float:
+        """Work of the whole group, in arbitrary units."""
+        return len(self.lanes) * lanes[self.lanes[0]].steps * (self.flops + UPDATE_OVERHEAD)
+
+
+def shape_of(config: Config) -> tuple[Any, ...]:
+    """What all lanes of a program share."""
+    return tuple(getattr(config, name) for name in SHAPE)
+
+
+def representative(lanes: Sequence[Config], padded: int) -> Config:
+    """One configuration for all lanes of a shape: what they share, models of `padded` units, and
+    defaults for what lanes may vary."""
+    varied: dict[str, Any] = {
+        field.name: field.metadata["by_learner"].get(lanes[0].learner, field.default)
+        for field in dataclasses.fields(Config)
+        if field.metadata["lane"]
+    }
+    return dataclasses.replace(lanes[0], seeds=(0,), **{**varied, "model_hidden": padded})
+
+
+def shapes(lanes: Sequence[Config]) -> dict[tuple[Any, ...], list[int]]:
+    """Numbers of the lanes of each shape, in the order of the sweep."""
+    found: dict[tuple[Any, ...], list[int]] = {}
+    for number, lane in enumerate(lanes):
+        found.setdefault(shape_of(lane), []).append(number)
+    return found
+
+
+def machine(workers: int | None = None) -> Machine:
+    """This machine; `workers` bounds how many groups run at a time. Starts JAX."""
+    import jax
+
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        count = max(1, min(workers or 10**6, cores or 1))
+        return Machine("cpu", count, available_memory() / count)
+    stats = device.memory_stats() or {}
+    count = max(1, min(workers or 10**6, jax.local_device_count()))
+    return Machine(device.platform, count, float(stats.get("bytes_limit", 8e9)))
+
+
+def available_memory() -> float:
+    """Bytes that programs may still take."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for text in file:
+                if text.startswith("MemAvailable:"):
+                    return 1024.0 * int(text.split()[1])
+    except OSError:
+        pass
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return 0.5 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return 4e9
+
+
+def groups(lanes: Sequence[Config], on: Machine, size: int | None = None) -> tuple[Group, ...]:
+    """Groups of lanes, those with the first seeds first.
+
+    `size` bounds the lanes of a group; by default memory does, and on a CPU `CPU_LANES`. Raises
+    `InputError` for lanes that can't be trained, or one that alone needs more than there is.
+    """
+    from omd.sweeps.cost import cost_of
+
+    parts: list[tuple[tuple[int, ...], int, float, float]] = []
+    for numbers in shapes(lanes).values():
+        alike = [lanes[n] for n in numbers]
+        padded = max(lane.model_hidden for lane in alike)
+        cost = cost_of(representative(alike, padded))
+        most = int(MEMORY_SHARE.get(on.platform, 0.5) * on.memory / cost.bytes)
+        if cost.bytes > on.memory:
+            raise InputError(
+                f"one lane needs {cost.bytes / 1e9:.1f} GB of {on.memory / 1e9:.1f} GB a worker: "
+                "give fewer workers, a smaller replay_capacity or fewer distractors"
+            )
+        most = max(1, min(most, size or (CPU_LANES if on.platform == "cpu" else most)))
+        count = math.ceil(len(numbers) / most)
+        for part in range(count):
+            chosen = numbers[len(numbers) * part // count : len(numbers) * (part + 1) // count]
+            parts.append((tuple(chosen), padded, *cost))
+    # a point's first seeds before its last: an unfinished sweep then has a bit of everything
+    parts.sort(key=lambda part: lanes[part[0][0]].seed_list[0])
+    return tuple(Group(number, *part) for number, part in enumerate(parts))

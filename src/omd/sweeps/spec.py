@@ -1,0 +1,151 @@
+"""What a sweep runs: grids over any settings, read from a TOML file, a shipped name or options.
+
+    about = "OMD and MLE with small models"      # optional
+    [base]                                       # settings that all points share
+    steps = 50_000
+    seeds = 5
+    [[grid]]                                     # every combination of the lists' values
+    objective = ["omd", "mle"]
+    model_hidden = [1, 3]
+
+Imports no JAX.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.resources
+import itertools
+import os
+import pathlib
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from omd.config import Config, closest
+from omd.errors import InputError
+from omd.sweeps.probe import continuous
+
+FIELDS = {field.name: field for field in dataclasses.fields(Config)}
+TABLES = ("about", "base", "grid")
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """A named list of lanes: each a configuration with one seed."""
+
+    name: str
+    about: str
+    lanes: tuple[Config, ...]
+
+
+def shipped() -> list[str]:
+    """Names of the sweeps that come with the package."""
+    return sorted(f.name.removesuffix(".toml") for f in _specs().iterdir())
+
+
+def _specs():
+    return importlib.resources.files(__package__) / "specs"
+
+
+def read(
+    source: str | os.PathLike | Mapping[str, Any] | None,
+    options: Mapping[str, Sequence[Any]] | None = None,
+) -> Spec:
+    """The sweep in a TOML file, by its shipped name, or in a mapping of the same form.
+
+    `options` gives some settings one or more values in place of those in base and grids; without
+    a `source` they are the whole sweep. Raises `InputError` for names, values and grids that
+    can't work.
+    """
+    axes = {name: list(values) for name, values in (options or {}).items()}
+    if isinstance(source, Mapping):
+        return _build("sweep", source, axes)
+    if source is None:
+        if not axes:
+            raise InputError(
+                f"no sweep: name one of {', '.join(shipped())}, or a TOML file, or give settings"
+            )
+        return _build("sweep", {"grid": [{}]}, axes)
+    path = pathlib.Path(source)
+    if not path.is_file():
+        if path.suffix == ".toml" or len(path.parts) > 1:
+            raise InputError(f"sweep file {source} does not exist")
+        name = closest("sweep", str(source), shipped())
+        text = (importlib.resources.files(__package__) / "specs" / f"{name}.toml").read_text(
+            "utf-8"
+        )
+    else:
+        name = path.stem
+        try:
+            text = path.read_text("utf-8")
+        except (OSError, UnicodeError) as error:
+            raise InputError(f"sweep file {source} can't be read: {error}") from error
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"sweep file {source} is not TOML: {error}") from error
+    return _build(name, values, axes)
+
+
+def _build(name: str, values: Mapping[str, Any], options: dict[str, list[Any]]) -> Spec:
+    if not re.fullmatch(r"[\w.-]*\w[\w.-]*", name):
+        raise InputError(f"the sweep's name is {name!r}: use letters, digits, '.', '_' and '-'")
+    for table in values:
+        closest("table in a sweep", table, TABLES)
+    base, grids = values.get("base", {}), values.get("grid", [])
+    if not isinstance(base, Mapping) or not isinstance(grids, Sequence) or isinstance(grids, str):
+        raise InputError("a sweep has one table [base] and tables [[grid]]: write them so")
+    if not grids:
+        raise InputError("the sweep has no grid: give at least one table [[grid]]")
+    lanes: dict[Config, None] = {}
+    for number, grid in enumerate(grids, 1):
+        if not isinstance(grid, Mapping):
+            raise InputError(f"grid {number} is {grid!r}: write it as a table [[grid]]")
+        for settings in _points(number, base, grid, options):
+            try:
+                config = Config(**settings)
+                known = {"soft-q": False, "sac": True}.get(config.learner)
+                config = config.resolved(continuous(config.env) if known is None else known)
+            except InputError as error:
+                varied = ", ".join(f"{k} {settings[k]!r}" for k in {**grid, **options})
+                raise InputError(f"grid {number}, at {varied or 'defaults'}: {error}") from error
+            # a point that two grids name is one lane
+            lanes |= {dataclasses.replace(config, seeds=(s,)): None for s in config.seed_list}
+    return Spec(name, str(values.get("about", "")), tuple(lanes))
+
+
+def _points(
+    number: int, base: Mapping[str, Any], grid: Mapping[str, Any], options: dict[str, list[Any]]
+) -> Iterator[dict[str, Any]]:
+    """The settings of each point of a grid."""
+    axes: dict[str, list[Any]] = {}
+    for name, value in {**base, **grid, **options}.items():
+        closest("setting", name, FIELDS)
+        if name == "seeds":  # no axis: how many lanes each point has
+            if name in options:
+                value = value[0] if len(value) == 1 else tuple(value)
+            axes[name] = [tuple(value) if isinstance(value, list) else value]
+            continue
+        axes[name] = list(value) if isinstance(value, list) else [value]
+        if not axes[name]:
+            raise InputError(f"grid {number} has no value for {name}: give at least one")
+    for point in itertools.product(*axes.values()):
+        yield dict(zip(axes, point, strict=True))
+
+
+def to_json(lanes: Sequence[Config]) -> dict[str, Any]:
+    """Lanes as plain values: what they all share, and what each adds."""
+    rows = [lane.to_dict() for lane in lanes]
+    shared = {k: v for k, v in rows[0].items() if all(row[k] == v for row in rows)}
+    shared.pop("seeds", None)
+    return {
+        "base": shared,
+        "lanes": [{k: v for k, v in row.items() if k not in shared} for row in rows],
+    }
+
+
+def from_json(values: Mapping[str, Any]) -> tuple[Config, ...]:
+    """The counterpart of `to_json`."""
+    return tuple(Config.of_stored({**values["base"], **row}) for row in values["lanes"])

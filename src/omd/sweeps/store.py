@@ -1,0 +1,166 @@
+"""A sweep's folder: its lanes and groups, who works on which, what is finished.
+
+    sweep.json               lanes and groups, fixed when the sweep begins
+    groups/0007/             metrics.parquet, checkpoint.safetensors, provenance.json, progress.json
+      done.json, agents.safetensors        once finished, in place of the checkpoint
+      error.json                           if it failed
+    results.parquet          every lane's settings, evaluations and status
+
+A group belongs to whoever holds its lock, which the kernel releases when that process dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import filelock
+
+from omd.config import Config
+from omd.errors import InputError
+from omd.sweeps import spec as specs
+from omd.sweeps.plan import Group
+
+SWEEP, DONE, ERROR, PROGRESS = "sweep.json", "done.json", "error.json", "progress.json"
+
+
+class Sweep:
+    """An existing sweep's folder."""
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        """Raises `InputError` if the folder holds no sweep."""
+        self.path = pathlib.Path(path)
+        values = _read(self.path / SWEEP)
+        if values is None:
+            raise InputError(f"{self.path} is no sweep: it has no {SWEEP}")
+        try:
+            self.name, self.about = str(values["name"]), str(values["about"])
+            self.lanes = specs.from_json(values)
+            self.groups = tuple(
+                Group(i, tuple(g["lanes"]), g["padded"], g["flops"], g["bytes"])
+                for i, g in enumerate(values["groups"])
+            )
+            self.provenance: dict[str, Any] = values["provenance"]
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{self.path / SWEEP} can't be read: {error!r} is missing") from error
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike,
+        spec: specs.Spec,
+        groups: Sequence[Group],
+        provenance: dict[str, Any],
+    ) -> Sweep:
+        """Begin a sweep, or take the one that is there if it is the same; else `InputError`."""
+        path = pathlib.Path(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            with filelock.FileLock(path / ".lock"):
+                if not (path / SWEEP).exists():
+                    others = [p.name for p in path.iterdir() if not p.name.startswith(".")]
+                    if others:
+                        raise InputError(
+                            f"{path} holds other things ({', '.join(sorted(others)[:3])}): choose "
+                            "a folder of its own for the sweep"
+                        )
+                    values = {
+                        "name": spec.name,
+                        "about": spec.about,
+                        "provenance": provenance,
+                        **specs.to_json(spec.lanes),
+                        "groups": [{**g._asdict(), "lanes": list(g.lanes)} for g in groups],
+                    }
+                    write(path / SWEEP, values)
+        except OSError as error:
+            raise InputError(f"{path} can't be written: {error.strerror}") from error
+        sweep = cls(path)
+        sweep.check(spec)
+        return sweep
+
+    def check(self, spec: specs.Spec) -> None:
+        """Raises `InputError` if this is another sweep than `spec`."""
+        if set(self.lanes) == set(spec.lanes):
+            return
+        extra = [lane for lane in spec.lanes if lane not in set(self.lanes)]
+        lane = extra[0] if extra else None
+        words = f"it has {len(self.lanes)} lanes, not {len(spec.lanes)}"
+        if lane is not None:
+            mine = lane.to_dict()
+            near = min(
+                (other.to_dict() for other in self.lanes),
+                key=lambda theirs: sum(theirs[k] != mine[k] for k in mine),
+            )
+            differing = [f"{k} {near[k]!r}, not {mine[k]!r}" for k in mine if near[k] != mine[k]]
+            words = f"its nearest lane has {', '.join(differing)}"
+        raise InputError(
+            f"{self.path} holds another sweep ({self.name!r}; {words}): choose another folder, or "
+            f"go on with that one by `omd sweep {self.path}`"
+        )
+
+    def configs(self, group: Group) -> list[Config]:
+        return [self.lanes[number] for number in group.lanes]
+
+    def folder(self, group: Group) -> pathlib.Path:
+        return self.path / "groups" / f"{group.number:04d}"
+
+    def done(self, group: Group) -> bool:
+        return (self.folder(group) / DONE).exists()
+
+    def error(self, group: Group) -> str | None:
+        """Why the group failed, if it did."""
+        return (_read(self.folder(group) / ERROR) or {}).get("sentence")
+
+    def fail(self, group: Group, sentence: str) -> None:
+        """Note why a group failed."""
+        folder = self.folder(group)
+        folder.mkdir(parents=True, exist_ok=True)
+        write(folder / ERROR, {"sentence": sentence, "time": time.time()})
+
+    def forgive(self) -> None:
+        """Forget failures: the groups are tried anew."""
+        for group in self.groups:
+            (self.folder(group) / ERROR).unlink(missing_ok=True)
+
+    def step(self, group: Group) -> int:
+        """The step that a group has reached, as far as it has told."""
+        if self.done(group):
+            return self.lanes[group.lanes[0]].steps
+        return int((_read(self.folder(group) / PROGRESS) or {}).get("step", 0))
+
+    @contextlib.contextmanager
+    def claim(self, group: Group) -> Iterator[bool]:
+        """Whether the group is ours for the block; no other process's on this folder then."""
+        folder = self.folder(group)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / ".lock")
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+
+def write(path: pathlib.Path, values: dict[str, Any]) -> None:
+    """JSON, whole or not at all."""
+    from omd.runs import files
+
+    files.write_json(path, values)
+
+
+def _read(path: pathlib.Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} can't be read: {error}") from error
