@@ -1,260 +1,161 @@
-"""The settings of a run, checked at the door. Imports no JAX: the command line reads its options
-from these fields."""
+"""What was asked of a run: an environment, parts, and settings, some of them left open. Imports no
+JAX: the command line reads its options from these fields."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import pathlib
-from collections.abc import Mapping
-from typing import Any
+import struct
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
+from omd import catalogue, parts
 from omd.errors import InputError
-from omd.settings import BY_LEARNER, LEARNERS, checked, closest, default_of, setting
+from omd.parts import setting
 
-OBJECTIVES = ("omd", "mle", "vep", "none")
-HYPERGRADIENTS = (
-    "identity",
-    "neumann",
-    "cg",
-    "normal-cg",
-    "gmres",
-    "nystrom",
-    "gauss-newton",
-    "dense",
-    "pseudo-inverse",
-)
+Part = Any
+"""An instance of a part; its class would need JAX here."""
+ENV_HELP = "Environment id, or package.module:Class of your own; `omd list` shows ids."
+
+
+def _by_learner(help: str, **limits: Any) -> Any:
+    """A setting whose default is the learner's: None until the run is resolved."""
+    return setting(None, help, by_learner=True, **limits)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """One run: an environment, an objective for the model, and everything that shapes both loops.
 
-    Defaults are appendix D's for soft Q-learning and appendix F's for SAC, and the authors'
-    program's where the paper leaves a value open; what is done otherwise, and why, stands in
-    docs/cartpole.md and docs/continuous.md. Settings whose default depends on the learner are None
-    until `resolved`. Raises `InputError` with one sentence for a value that can't work.
+    Environment, objective, learner, model and hypergradient are parts: a name with settings
+    (`"vep:values=3"`, `"package.module:Class:key=value"`), a class, or an instance. Settings that
+    are None take the learner's default: appendix D's for soft Q-learning, appendix F's for SAC, and
+    those of the authors' programs where the paper leaves a value open. `omd.settings.resolve` fills
+    them in. Raises `InputError` with one sentence for a value that can't work.
     """
 
-    env: str = setting("CartPole-v1", "Environment id; `omd list` shows them.")
-    objective: str = setting(
-        "omd",
-        "What the model is trained for; `none` has no model and trains on true transitions.",
-        choices=OBJECTIVES,
+    env: Any = setting("CartPole-v1", ENV_HELP)
+    env_args: Any = setting(
+        (), "What the environment is made with: key=value,key=value; in Python a mapping."
     )
-    learner: str = setting(
+    objective: str | type | Part = setting(
+        "omd", "What the model is trained for; `none` has no model.", part="objective"
+    )
+    learner: str | type | Part = setting(
         "auto",
         "The inner learner; `auto` is soft-q for discrete actions, sac for continuous ones.",
-        choices=("auto", *LEARNERS),
+        part="learner",
     )
     seeds: int | tuple[int, ...] = setting(
-        1, "Number of seeds (0, 1, …), or in Python a tuple of seeds, which it becomes in any case."
+        1, "Number of seeds (0, 1, …); in Python also the seeds themselves."
     )
-    steps: int = setting(BY_LEARNER["steps"], "Environment steps of each lane.", low=1)
+    steps: int | None = _by_learner("Environment steps of each lane.", low=1)
 
-    learning_rate: float = setting(
-        BY_LEARNER["learning_rate"],
-        "Adam's rate for the model θ (outer loop).",
-        low=0,
-        open_low=True,
-        lane=True,
+    learning_rate: float | None = _by_learner(
+        "Adam's rate for the model θ (outer loop).", low=0, open_low=True, lane=True
     )
-    inner_learning_rate: float = setting(
-        BY_LEARNER["inner_learning_rate"],
+    inner_learning_rate: float | None = _by_learner(
         "Adam's rate for the learner's networks, w among them (inner loop).",
         low=0,
         open_low=True,
         lane=True,
     )
-    tau: float = setting(
-        BY_LEARNER["tau"],
-        "Step of the target network towards w.",
-        low=0,
-        high=1,
-        open_low=True,
-        lane=True,
+    tau: float | None = _by_learner(
+        "Step of the target network towards w.", low=0, high=1, open_low=True, lane=True
     )
-    temperature: float = setting(
-        BY_LEARNER["temperature"],
+    temperature: float | None = _by_learner(
         "Temperature α of softmax and log-sum-exp; SAC learns its own and starts with this one.",
         low=0,
         open_low=True,
         lane=True,
     )
-    epsilon: float = setting(
-        BY_LEARNER["epsilon"],
-        "Probability of a random action while training.",
-        low=0,
-        high=1,
-        lane=True,
+    epsilon: float | None = _by_learner(
+        "Probability of a random action while training.", low=0, high=1, lane=True
     )
-    discount: float = setting(0.99, "Discount factor γ, below 1.", low=0, high=1, lane=True)
+    discount: float = setting(
+        0.99, "Discount factor γ, below 1.", low=0, high=1, open_high=True, lane=True
+    )
 
-    hidden: int = setting(
-        BY_LEARNER["hidden"], "Units in each of the Q-network's two hidden layers.", low=1
-    )
-    model_hidden: int = setting(
-        BY_LEARNER["model_hidden"],
-        "Units in each of the model's two hidden layers.",
-        low=1,
-        lane=True,
+    hidden: int | None = _by_learner("Units in each of the Q-network's two hidden layers.", low=1)
+    model_hidden: int | None = _by_learner(
+        "Units in each of the model's two hidden layers.", low=1, lane=True
     )
     batch_size: int = setting(256, "Transitions in a minibatch.", low=1)
     inner_steps: int = setting(1, "K, Q-network updates per model update.", low=1)
-    model_steps: int = setting(1, "Model updates per step of MLE and VEP.", low=1)
-    random_steps: int = setting(
-        BY_LEARNER["random_steps"], "Random actions before learning starts.", low=0
+    model_steps: int = setting(
+        1, "Model updates per step of an objective that fits the model first (mle, vep).", low=1
     )
+    random_steps: int | None = _by_learner("Random actions before learning starts.", low=0)
     replay_capacity: int | None = setting(
         None, "Transitions the replay buffer keeps; all of them by default.", low=1
     )
     distractors: int = setting(0, "Standard normal numbers added to the observation.", low=0)
 
-    hypergradient: str = setting(
-        BY_LEARNER["hypergradient"],
-        "How the inverse Jacobian of eq. (7) is applied; settings follow a colon: "
-        "cg:damping=1e-5,max_steps=100.",
+    hypergradient: str | type | Part | None = setting(
+        None,
+        "How the inverse Jacobian of eq. (7) is applied, such as cg:damping=1e-5,max_steps=100.",
+        by_learner=True,
+        part="hypergradient",
     )
-    model: str = setting(
-        "deterministic", "Prediction of the next state.", choices=("deterministic", "gaussian")
+    model: str | type | Part = setting(
+        "deterministic", "Prediction of the next state.", part="model"
     )
-    model_network: str = setting(
-        BY_LEARNER["model_network"],
-        "Networks of next state and reward.",
-        choices=("separate", "joint"),
+    model_network: Literal["separate", "joint"] | None = _by_learner(
+        "Networks of next state and reward."
     )
-    model_output: str = setting(
+    model_output: Literal["state", "change"] = setting(
         "change",
         "What the model's network gives: the next state, or its change, added to the state.",
-        choices=("state", "change"),
     )
-    reward: str = setting(
-        "learned", "Rewards the Q-network trains on.", choices=("learned", "known")
-    )
-    operator: str = setting("soft", "Bellman optimality operator.", choices=("soft", "hard"))
+    reward: Literal["learned", "known"] = setting("learned", "Rewards the Q-network trains on.")
     critics: int = setting(2, "Q-networks: 2 for double Q-learning, 1 for single.", low=1, high=2)
-    start: str = setting("warm", "Where the inner loop starts from.", choices=("warm", "cold"))
-    inner_optimizer: str = setting(
-        BY_LEARNER["inner_optimizer"],
+    inner_optimizer: Literal["auto", "reset", "keep"] | None = _by_learner(
         "Adam's moments between inner loops: `reset`, `keep`, or `auto`: reset for OMD with soft "
-        "Q-learning, else kept, as the authors' programs do.",
-        choices=("auto", "reset", "keep"),
+        "Q-learning, else kept, as the authors' programs do."
     )
-    constraint_target: str = setting(
-        "last",
-        "Target network in the constraint and in eq. (11): `last`, the one of the last inner step, "
-        "or `moved`, the one after it moved.",
-        choices=("last", "moved"),
-    )
-    outer_batch: str = setting(
-        "same",
-        "Minibatch of OMD's outer loss: the inner one, or a fresh one.",
-        choices=("same", "fresh"),
-    )
-    vep_values: int = setting(5, "Random value networks of VEP, eq. (14).", low=1)
 
-    evaluate_every: int = setting(
-        BY_LEARNER["evaluate_every"], "Environment steps between evaluations.", low=1
-    )
+    evaluate_every: int | None = _by_learner("Environment steps between evaluations.", low=1)
     evaluate_episodes: int = setting(10, "Episodes of each evaluation.", low=1)
     evaluate_max_steps: int = setting(
         10_000, "Steps after which an evaluation episode is cut.", low=1
     )
-    precision: str = setting("float32", "Arithmetic.", choices=("float32", "float64"))
+    precision: Literal["float32", "float64"] = setting("float32", "Arithmetic.")
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, checked(field, getattr(self, field.name)))
-        if self.discount >= 1:
-            raise InputError("discount is 1: give a value below 1")
-        self._check_hypergradient()
-        if self.objective == "vep" and self.model == "gaussian":
-            raise InputError(
-                "objective 'vep' compares values at one predicted state: give model 'deterministic'"
-            )
-        if self.objective != "omd" and self.start == "cold":
-            raise InputError(
-                f"start is 'cold', but objective {self.objective!r} keeps its "
-                "Q-network: give start 'warm' or objective 'omd'"
-            )
-        if self.learner == "sac" and self.operator == "hard":
-            raise InputError(
-                "operator is 'hard', which goes with learner 'soft-q' only: leave it out"
-            )
-        if self.is_resolved:
-            self._check_replay()
+        for one in SETTINGS.values():
+            value = self._checked(one, getattr(self, one.name))
+            object.__setattr__(self, one.name, value)
+        self._check_precision()
 
-    def _check_replay(self) -> None:
-        if self.random_steps >= self.steps:
-            raise InputError(
-                f"steps is {self.steps}, but learning starts only after {self.random_steps} random "
-                "steps: raise steps, or lower random_steps"
-            )
-        held = min(self.random_steps, self.capacity)
-        if self.batch_size > max(held, 1):
-            raise InputError(
-                f"batch_size is {self.batch_size}, but the replay buffer holds only {held} "
-                "transitions when learning starts: raise random_steps"
-                + (" and replay_capacity" if self.capacity < self.batch_size else "")
-                + ", or lower batch_size"
-            )
+    def _checked(self, one: parts.Setting, value: Any) -> Any:
+        if one.name == "env":
+            return checked_env(value)
+        if one.name == "env_args":
+            return _arguments(value)
+        if one.name == "seeds":
+            return _seeds(value)
+        if kind := one.metadata.get("part"):
+            return _checked_part(kind, value, one.optional)
+        return parts.checked(one.name, one, value)
 
-    def _check_hypergradient(self) -> None:
-        if self.hypergradient is None:
+    def _check_precision(self) -> None:
+        """Limits also hold for the numbers as they will be used, rounded to float32."""
+        if self.precision == "float64":
             return
-        name, _, settings = self.hypergradient.partition(":")
-        closest("hypergradient", name, HYPERGRADIENTS)
-        if self.objective != "omd" and self.hypergradient != "identity":
-            raise InputError(
-                f"hypergradient is {self.hypergradient!r}, but objective "
-                f"{self.objective!r} has none: leave it out or give objective 'omd'"
-            )
-        if settings:
-            from omd import implicit
-
-            try:
-                implicit.get(self.hypergradient)
-            except (TypeError, ValueError) as error:
-                raise InputError(str(error)) from error
+        for one in SETTINGS.values():
+            value = getattr(self, one.name)
+            if isinstance(value, float):
+                try:
+                    parts.checked(one.name, one, _as_float32(value))
+                except (InputError, OverflowError):
+                    raise InputError(
+                        f"{one.name} is {value!r}, which float32 rounds to a number that can't "
+                        "work: give precision 'float64', or another value"
+                    ) from None
 
     @property
-    def is_resolved(self) -> bool:
-        """Whether the learner is known, and with it all settings."""
-        fields = dataclasses.fields(self)
-        return self.learner != "auto" and all(
-            getattr(self, f.name) is not None for f in fields if f.metadata["by_learner"]
-        )
-
-    def resolved(self, continuous: bool) -> Config:
-        """The configuration with its learner named and that learner's defaults filled in.
-
-        `continuous` tells the environment's actions. Raises `InputError` where the learner can't
-        take them, and where settings don't go together.
-        """
-        fitting = "sac" if continuous else "soft-q"
-        if self.learner not in ("auto", fitting):
-            actions = "continuous" if continuous else "discrete"
-            raise InputError(
-                f"learner is {self.learner!r}, which can't take the {actions} actions of "
-                f"environment {self.env!r}: give learner {fitting!r} or choose another environment"
-            )
-        defaults = {
-            field.name: default_of(field, fitting, self.objective)
-            for field in dataclasses.fields(self)
-            if field.metadata["by_learner"] and getattr(self, field.name) is None
-        }
-        return dataclasses.replace(self, learner=fitting, **defaults)
-
-    @property
-    def label(self) -> str:
-        """What titles and tables call the run."""
-        plain = {"soft-q": "Soft Q-learning", "sac": "SAC"}.get(self.learner, "No model")
-        return plain if self.objective == "none" else self.objective.upper()
-
-    @property
-    def capacity(self) -> int:
-        """Transitions the replay buffer can hold."""
-        return self.replay_capacity or self.steps
+    def env_arguments(self) -> dict[str, Any]:
+        """What the environment is made with."""
+        return dict(self.env_args)
 
     @property
     def seed_list(self) -> tuple[int, ...]:
@@ -263,33 +164,142 @@ class Config:
         return self.seeds
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        values = dataclasses.asdict(self)
+        """Plain values, for JSON: parts as text with all their settings.
+
+        Raises `InputError` for a part whose settings text can't hold.
+        """
+        values = {name: getattr(self, name) for name in SETTINGS}
+        for name, one in SETTINGS.items():
+            if one.metadata.get("part") and not isinstance(values[name], str | None):
+                values[name] = parts.text_of(values[name], complete=True)
+        values["env"] = env_text(self.env)
+        values["env_args"] = self.env_arguments
         values["seeds"] = list(self.seed_list)
         return values
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Config:
-        """The counterpart of `to_dict`; raises `InputError` for names that are no settings."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        for name in values:
-            closest("setting", name, known)
-        return cls(**values)
 
-    @classmethod
-    def of_stored(cls, values: Mapping[str, Any]) -> Config:
-        """Resolved settings from a file; what it doesn't name was not yet a choice then."""
-        config = cls.from_dict({"learner": "soft-q", "model_output": "state", **values})
-        return config.resolved(continuous=config.learner == "sac")
+SETTINGS = {one.name: one for one in parts.settings_of(Config)}
+"""Every setting of a run by name, in the order of `Config`."""
 
-    @classmethod
-    def of_run(cls, folder: pathlib.Path) -> Config:
-        """The settings that a run folder holds; raises `InputError` if it is none."""
-        path = folder / "config.json"
-        if not path.is_file():
-            raise InputError(f"{folder} is no run: it has no config.json")
+
+def defaults(one: parts.Setting) -> str:
+    """What a setting's default is, by learner where that matters, for `--help`."""
+    if not one.metadata.get("by_learner"):
+        return "" if one.default is None else str(one.default or "")
+    found: dict[str, list[str]] = {}
+    for name, learner in catalogue.entries("learner").items():
+        value = learner.defaults[one.name]
+        found.setdefault(str(value), []).append(name)
+        special = learner.implicit_defaults.get(one.name, value)
+        if special != value:
+            found.setdefault(str(special), []).append(f"{name} with omd")
+    first, *others = found
+    return "; ".join([first, *(f"{' and '.join(found[o])}: {o}" for o in others)])
+
+
+def read(name: str, text: str) -> Any:
+    """A setting's value from the command line's text; `Config` checks and rejects the rest."""
+    one = SETTINGS[name]
+    if one.metadata.get("part") or name in ("env", "env_args"):
+        return text
+    if name == "seeds":
+        return parts.number(name, text)
+    return parts.read(f"{name} of a run", SETTINGS, name, text)
+
+
+def checked_env(env: Any) -> Any:
+    """An id, a class, a factory or an environment object; `InputError` for anything else."""
+    if isinstance(env, str):
+        if not env.strip():
+            raise InputError("env is empty: name an environment, such as CartPole-v1")
+        return env
+    known = callable(env) or hasattr(env, "step_env") or hasattr(env, "step")
+    if env is None or not known:
+        raise InputError(
+            f"env is {env!r}: give an id, a gymnasium.Env class, a function that makes one, or a "
+            "JAX environment object"
+        )
+    return env
+
+
+def env_text(env: Any) -> str:
+    """An environment as text: its id, or the `package.module:Name` of a class or a factory.
+
+    An object that was made in Python has no such text: it comes as `object of package.module:Class`,
+    which can't be made again.
+    """
+    if isinstance(env, str):
+        return env
+    name = getattr(env, "__qualname__", None)
+    if name is not None:
+        return f"{env.__module__}:{name}"
+    return f"object of {type(env).__module__}:{type(env).__qualname__}"
+
+
+def _checked_part(kind: str, value: Any, optional: bool) -> Any:
+    if value is None and optional:
+        return None
+    if value is None or isinstance(value, int | float):
+        raise InputError(f"{kind} is {value!r}: give a name (`omd list {kind}` shows them)")
+    if isinstance(value, str):
+        if value == "auto" and kind == "learner":
+            return value
+        name, settings = parts.split(kind, value)
+        # names are checked without JAX; what has settings, or is one's own, only by its class
+        if settings or name not in catalogue.entries(kind):
+            parts.part_of(kind, value)
+        return value
+    return parts.part_of(kind, value)
+
+
+def _arguments(value: Any) -> tuple[tuple[str, Any], ...]:
+    """Keyword arguments of the environment, as sorted pairs."""
+    if isinstance(value, str):
+        value = {k: _literal(v) for k, v in parts.pairs("env_args", value)}
+    try:
+        found = dict(value)
+    except (TypeError, ValueError):
+        raise InputError(f"env_args is {value!r}: give a mapping, or key=value,key=value") from None
+    for name in found:
+        if not isinstance(name, str) or not name.isidentifier():
+            raise InputError(f"env_args has a key {name!r}: give names of keyword arguments")
+    plain = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
+    return tuple(sorted(plain.items()))
+
+
+def _literal(word: str) -> Any:
+    if word.lower() in ("true", "false", "none"):
+        return {"true": True, "false": False, "none": None}[word.lower()]
+    for kind in (int, float):
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            return cls.of_stored(values)
-        except (OSError, ValueError, TypeError) as error:
-            raise InputError(f"{path} can't be read: {error}") from error
+            return kind(word)
+        except ValueError:
+            continue
+    return word
+
+
+def _as_float32(value: float) -> float:
+    return struct.unpack("f", struct.pack("f", value))[0]
+
+
+def _seeds(value: Any) -> tuple[int, ...]:
+    value = value.tolist() if hasattr(value, "tolist") else value  # NumPy's numbers and arrays
+    if isinstance(value, bool | str) or not isinstance(value, int | Iterable | Mapping):
+        raise InputError(f"seeds is {value!r}: give a whole number of seeds, or a tuple of them")
+    if isinstance(value, int):
+        if value < 1:
+            raise InputError(f"seeds is {value}: give at least 1")
+        if value > MOST_SEEDS:
+            raise InputError(f"seeds is {value}: give at most {MOST_SEEDS:,}")
+        return tuple(range(value))
+    seeds = tuple(x.item() if hasattr(x, "item") else x for x in value)
+    good = all(isinstance(s, int) and not isinstance(s, bool) and 0 <= s < 2**32 for s in seeds)
+    if not seeds or not good:
+        raise InputError(f"seeds is {seeds!r}: give whole numbers from 0 to 2**32 - 1")
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"seeds is {seeds!r}: give each seed once")
+    return seeds
+
+
+MOST_SEEDS = 1_000_000
+"""Of one run: each is a lane."""

@@ -1,5 +1,51 @@
-"""Agents: model × learner × objective. See the README beside this file."""
+"""Agents: model × learner × objective. See the README beside this file.
 
-from omd.agents.agent import Agent, AgentState, Hyper, build, hyper
+Who writes a part of their own finds all that it needs here: the base classes `Objective` (or
+`Fitted`, for objectives that fit the model first), `Learner` and `Model`, `setting` to declare
+what can be set, `networks`, and the records that go between parts.
+"""
 
-__all__ = ["Agent", "AgentState", "Hyper", "build", "hyper"]
+from omd.agents import networks
+from omd.agents.agent import Agent, build, hyper
+from omd.agents.learners.learner import (
+    Hyper,
+    Learner,
+    LearnerState,
+    mean_squared,
+    moving_average,
+    smallest,
+)
+from omd.agents.models.mlp import Deterministic, Gaussian
+from omd.agents.models.model import Model, Prediction, reward_error, squared_error
+from omd.agents.objectives.fitted import Fitted
+from omd.agents.objectives.objective import AgentState, Context, Objective, diagnostics
+from omd.parts import setting
+from omd.types import EnvSpec, Metrics, Transition
+
+__all__ = [
+    "Agent",
+    "AgentState",
+    "Context",
+    "Deterministic",
+    "EnvSpec",
+    "Fitted",
+    "Gaussian",
+    "Hyper",
+    "Learner",
+    "LearnerState",
+    "Metrics",
+    "Model",
+    "Objective",
+    "Prediction",
+    "Transition",
+    "build",
+    "diagnostics",
+    "hyper",
+    "mean_squared",
+    "moving_average",
+    "networks",
+    "reward_error",
+    "setting",
+    "smallest",
+    "squared_error",
+]

@@ -9,16 +9,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from omd import implicit
 from omd.agents.learners.learner import Hyper, Learner
-from omd.agents.learners.sac import Sac
-from omd.agents.learners.soft_q import SoftQ
 from omd.agents.models.model import Model
-from omd.agents.objectives import OBJECTIVES, AgentState, Objective
-from omd.config import Config
+from omd.agents.objectives.objective import AgentState, Context, Objective
+from omd.agents.setup import Setup
+from omd.implicit import AbstractMethod
+from omd.settings import Settings
 from omd.types import EnvSpec, Metrics, PyTree, Transition
-
-__all__ = ["Agent", "AgentState", "Hyper", "build", "hyper"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,72 +25,53 @@ class Agent:
     model: Model
     learner: Learner
     objective: Objective
+    method: AbstractMethod
+    reset_moments: bool
+
+    def context(self, key: Array, h: Hyper) -> Context:
+        """What the objective may use in one update."""
+        return Context(self.model, self.learner, self.method, h, key, self.reset_moments)
 
     def init(self, key: Array, h: Hyper) -> AgentState:
+        """The state before the first step."""
         keys = jax.random.split(key, 3)
+        context = self.context(key, h)
         return AgentState(
-            *self.objective.init_model(keys[0], h),
+            *self.objective.init_model(keys[0], context),
             self.learner.init(keys[1], h),
-            self.objective.init_constants(keys[2]),
+            self.objective.init_constants(keys[2], context),
         )
 
     def act(
         self, state: AgentState, observation: Float[Array, " obs"], noise: PyTree, h: Hyper
     ) -> Array:
+        """The acting policy's action, with exploration."""
         return self.learner.act(state.learner, observation, noise, h)
 
     def update(
         self, state: AgentState, batches: list[Transition], key: Array, h: Hyper
     ) -> tuple[AgentState, Metrics]:
         """One outer step and K inner steps; `batches` holds `objective.minibatches` of them."""
-        return self.objective.update(state, batches, key, h)
+        return self.objective.update(state, batches, self.context(key, h))
 
 
-def build(config: Config, spec: EnvSpec, padded: int | None = None) -> Agent:
-    """The agent that a configuration describes, for an environment.
+def build(settings: Settings, spec: EnvSpec, padded: int | None = None) -> Agent:
+    """The agent of a run: its parts, bound to its settings and its environment.
 
     `padded` is the width to which the model's hidden layers are padded, so that lanes with models
-    of several widths share a program. Raises `InputError` where the learner that the configuration
-    names can't take the environment's actions.
+    of several widths share a program.
     """
-    config = config.resolved(continuous=spec.num_actions is None)
-    dtype: Any = jnp.dtype(config.precision)
-    model = Model(
-        spec,
-        config.model_hidden,
-        padded or config.model_hidden,
-        config.model == "gaussian",
-        config.reward == "learned",
-        config.model_network == "joint",
-        config.model_output == "change",
-        dtype,
+    dtype: Any = jnp.dtype(settings.precision)
+    setup = Setup(spec, settings, dtype, padded or settings.model_hidden)
+    return Agent(
+        settings.model.bound(setup),
+        settings.learner.bound(setup),
+        settings.objective.bound(setup),
+        settings.hypergradient,
+        settings.resets_moments,
     )
-    parts = (spec, config.hidden, config.critics, dtype)
-    learner: Learner
-    if config.learner == "sac":
-        learner = Sac(*parts)
-    else:
-        learner = SoftQ(*parts, hard=config.operator == "hard")
-    reset = config.inner_optimizer == "reset" or (
-        config.inner_optimizer == "auto" and (config.objective, config.learner) == ("omd", "soft-q")
-    )
-    method = implicit.get(config.hypergradient)
-    assert isinstance(method, implicit.AbstractMethod)
-    objective = OBJECTIVES[config.objective](
-        model,
-        learner,
-        inner_steps=config.inner_steps,
-        model_steps=config.model_steps,
-        reset_moments=reset,
-        cold_start=config.start == "cold",
-        constraint_target=config.constraint_target,
-        fresh_outer_batch=config.outer_batch == "fresh",
-        method=method,
-        vep_values=config.vep_values,
-    )
-    return Agent(model, learner, objective)
 
 
-def hyper(config: Config) -> Hyper:
-    """The lane's settings as scalars of the run's precision, from a resolved configuration."""
-    return Hyper(*(jnp.asarray(getattr(config, f), config.precision) for f in Hyper._fields))
+def hyper(settings: Settings) -> Hyper:
+    """The lane's settings as scalars of the run's precision."""
+    return Hyper(*(jnp.asarray(getattr(settings, f), settings.precision) for f in Hyper._fields))

@@ -40,7 +40,7 @@ def _relu_jvp(primals, tangents):
 def orthogonal_mlp(
     key: Array, inputs: int, outputs: int, width: int, dtype: DTypeLike, padded: int | None = None
 ) -> Mlp:
-    """Two hidden layers, orthogonal weights (gain √2, output 0.01), zero biases (design §4).
+    """Two hidden layers, orthogonal weights (gain √2, output 0.01), zero biases (appendix D).
 
     `padded` adds hidden units without weights in or out: their outputs and gradients are exactly
     zero and Adam leaves them there, so that models of several widths share one compiled program.

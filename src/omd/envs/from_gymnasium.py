@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +22,8 @@ from omd.envs.host import (
 )
 from omd.envs.host_call import call_host, varying_as
 from omd.envs.protocol import Draw, derive
-from omd.types import EnvSpec, InputError, Step
+from omd.errors import InputError
+from omd.types import EnvSpec, Step
 
 
 def ids() -> list[str]:
@@ -53,23 +55,25 @@ class GymnasiumEnv:
     def __init__(
         self,
         id: str,
-        name: str,
+        name: Any,
+        arguments: Mapping[str, Any] | None = None,
         *,
         lanes: int,
         dtype: np.dtype,
         render_mode: str | None = None,
         workers: int | None = None,
     ) -> None:
-        """`name` is Gymnasium's id, `id` what the user wrote; raises `InputError` if unusable."""
+        """`name` is Gymnasium's id, or a class or function that makes an environment; it is made
+        with `arguments`. `id` is what the user wrote. Raises `InputError` if unusable."""
         self.lanes = lanes
         self.dtype = dtype
-        make = functools.partial(build, id, name, render_mode)
+        make = functools.partial(build, id, name, render_mode, arguments)
         env = make()
         size = observation_size(id, env.observation_space)
         self.spec = EnvSpec(
             id=id,
             observation_size=size,
-            max_episode_steps=env.spec.max_episode_steps,
+            max_episode_steps=env.spec.max_episode_steps if env.spec else None,
             **action_fields(id, env.action_space),
         )
         self.frames_per_second = float(env.metadata.get("render_fps") or 30)

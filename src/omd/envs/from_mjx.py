@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from omd.envs.host import build
-from omd.types import InputError
+from omd.errors import InputError
 
 _IDS = ["HalfCheetah-v5", "Hopper-v5", "Walker2d-v5"]
 
@@ -22,12 +23,13 @@ def ids() -> list[str]:
     return list(_IDS)
 
 
-def load(id: str, name: str) -> tuple[Walker, Params]:
-    """Environment and parameters for `JaxEnv`; `id` is what the user wrote.
+def load(id: str, name: str, arguments: Mapping[str, Any]) -> tuple[Walker, Params]:
+    """Environment and parameters for `JaxEnv`; `id` is what the user wrote, `arguments` go to
+    `gymnasium.make`.
 
     Raises `InputError` where MuJoCo or MJX is missing.
     """
-    original = build(id, name, None)
+    original = build(id, name, None, arguments)
     try:
         # it prints which optional parts of it are absent
         with contextlib.redirect_stdout(io.StringIO()):

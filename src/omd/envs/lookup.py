@@ -1,27 +1,46 @@
-"""From an id to a batched environment."""
+"""From an id, a class, a function or an object to a batched environment."""
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import operator
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from omd import parts
+from omd.config import checked_env, env_text
 from omd.envs import from_gymnasium, from_gymnax, from_mjx
 from omd.envs.distractors import DistractedEnv
 from omd.envs.from_gymnasium import GymnasiumEnv
-from omd.envs.jax_env import JaxEnv
+from omd.envs.jax_env import JaxEnv, failed
 from omd.envs.protocol import Env
-from omd.types import InputError
+from omd.errors import InputError, nearest
+
+
+class Source(NamedTuple):
+    """Where an environment comes from."""
+
+    backend: str
+    """gymnax, mjx, gymnasium; jax for an object of one's own, python for a class or a factory."""
+    made: Any
+    """An id of the backend, a class or factory, or the object itself."""
+    id: str
+    """What the user wrote, for messages."""
+
+    @property
+    def on_host(self) -> bool:
+        """Whether it runs in Python."""
+        return self.backend in ("gymnasium", "python")
 
 
 def make(
-    id: str,
+    env: Any,
     *,
     lanes: int,
+    arguments: Mapping[str, Any] | None = None,
     distractors: int = 0,
     dtype: DTypeLike = jnp.float32,
     render_mode: str | None = None,
@@ -29,16 +48,22 @@ def make(
 ) -> Env:
     """Make `lanes` independent copies of an environment that step together.
 
-    An id is looked up in gymnax first, then in Gymnasium; `gymnax:ID`, `gymnasium:ID` and
-    `mjx:ID` force one, and `module:ID` imports a module that registers the id. Observations come as
-    vectors, discrete ones as one-hot vectors, followed by `distractors` standard normal numbers
-    (section 7). `dtype` is that of observations and rewards, and of all floats in the state of a
-    JAX environment; float64 needs `jax.enable_x64`. `render_mode` is Gymnasium's. `workers` is how
-    many processes step a host environment's lanes, 0 for none; by default those of Gymnasium go to
-    one a core where their steps are long enough to gain by it. The numbers are the same.
+    `env` is an id, a `gymnasium.Env` class or a function that makes one, or a JAX environment
+    with gymnax' interface (`reset_env`, `step_env`, `default_params`). An id is looked up in gymnax
+    first, then in Gymnasium; `gymnax:ID`, `gymnasium:ID` and `mjx:ID` force one;
+    `package.module:ID` imports a module that registers the id, `package.module:Name` takes a class,
+    a function or an object from it. `arguments` are what it is made with: keyword arguments of
+    `gymnasium.make`, of the class or function, or fields of gymnax' parameters.
 
-    Raises `InputError` for an unknown id, with the nearest ones, and for an environment that
-    lacks a package or has spaces that agents here can't use.
+    Observations come as vectors, discrete ones as one-hot vectors, followed by `distractors`
+    standard normal numbers (section 7). `dtype` is that of observations and rewards, and of all
+    floats in the state of a JAX environment; float64 needs `jax.enable_x64`. `render_mode` is
+    Gymnasium's. `workers` is how many processes step a host environment's lanes, 0 for none; by
+    default those of Gymnasium go to one a core where their steps are long enough to gain by it.
+    The numbers are the same.
+
+    Raises `InputError` for an unknown id, with the nearest ones, for an environment that can't be
+    made, and for one that has spaces that agents here can't use.
     """
     lanes, distractors = _count("lanes", lanes, 1), _count("distractors", distractors, 0)
     dtype = jnp.dtype(dtype)
@@ -46,25 +71,43 @@ def make(
         raise InputError(f"dtype is {dtype}: use float32 or float64")
     if jax.dtypes.canonicalize_dtype(dtype) != dtype:
         raise InputError("dtype is float64, which JAX has turned off: wrap in jax.enable_x64(True)")
-    backend, name = resolve(id)
-    env: Env
-    if backend == "gymnasium":
+    source, arguments = resolve(env), dict(arguments or {})
+    made: Env
+    if source.on_host:
         if workers is not None:
             workers = _count("workers", workers, 0)
-        env = GymnasiumEnv(
-            id, name, lanes=lanes, dtype=dtype, render_mode=render_mode, workers=workers
-        )
+        made = GymnasiumEnv(
+            source.id, source.made, arguments, lanes=lanes, dtype=dtype, render_mode=render_mode,
+            workers=workers,
+        )  # fmt: skip
     elif render_mode is not None:
-        raise InputError(f"{id!r} runs in JAX and can't be rendered: use 'gymnasium:{name}'")
+        raise InputError(
+            f"{source.id!r} runs in JAX and can't be rendered: use 'gymnasium:{source.made}'"
+        )
     else:
-        load = from_mjx.load if backend == "mjx" else from_gymnax.load
-        env = JaxEnv(id, *load(id, name), lanes=lanes, dtype=dtype)
-    return DistractedEnv(env, distractors) if distractors else env
+        pair = _LOADERS[source.backend](source.id, source.made, arguments)
+        made = JaxEnv(source.id, *pair, lanes=lanes, dtype=dtype)
+    return DistractedEnv(made, distractors) if distractors else made
 
 
-def on_host(id: str) -> bool:
-    """Whether `make(id)` gives an environment that runs in Python. Doesn't start JAX."""
-    return resolve(id)[0] == "gymnasium"
+def on_host(env: Any) -> bool:
+    """Whether `make(env)` gives an environment that runs in Python. Doesn't start JAX."""
+    return resolve(env).on_host
+
+
+def _own(id: str, made: Any, arguments: Mapping[str, Any]) -> tuple[Any, Any]:
+    """A JAX environment object, or one made by its class, and its parameters."""
+    try:
+        env = made(**arguments) if isinstance(made, type) else made
+        params = env.default_params
+        if arguments and env is made:
+            params = params.replace(**arguments)
+    except Exception as error:
+        raise failed(id, error) from error
+    return env, params
+
+
+_LOADERS = {"gymnax": from_gymnax.load, "mjx": from_mjx.load, "jax": _own}
 
 
 def available() -> dict[str, list[str]]:
@@ -87,24 +130,48 @@ def _count(name: str, value: int, least: int) -> int:
     return count
 
 
-def resolve(id: str) -> tuple[str, str]:
-    """Backend and the id that it knows; raises `InputError` for an unknown id."""
+def resolve(env: Any) -> Source:
+    """Where an environment comes from; raises `InputError` for an unknown id."""
+    if not isinstance(env, str):
+        return _of_object(checked_env(env), env_text(env))
+    id = env
+    if id.startswith("object of "):
+        raise InputError(
+            f"the environment was an {id}, made in Python: give that object again as env"
+        )
     known = available()
     prefix, colon, rest = id.partition(":")
     backends = [prefix] if colon and prefix in known else list(known)
     module, colon, name = (rest if colon and prefix in known else id).rpartition(":")
     if colon:
-        try:
-            importlib.import_module(module)
-        except Exception as error:
-            raise InputError(
-                f"environment {id!r} names a module {module!r} that can't be imported: {error}"
-            ) from error
+        imported = parts.imported("environment", id, module)
         known = available()
+        if not any(name in known[b] for b in backends) and hasattr(imported, name):
+            return _of_object(getattr(imported, name), id)
     for backend in backends:
         if name in known[backend]:
-            return backend, name
-    ids = {one.lower(): one for backend in backends for one in known[backend]}
-    near = [ids[one] for one in difflib.get_close_matches(name.lower(), ids, cutoff=0.5)]
+            return Source(backend, name, id)
+    near = nearest(name, [one for backend in backends for one in known[backend]])
     hint = f"the nearest are {', '.join(near)}" if near else "no id is near"
-    raise InputError(f"unknown environment {id!r}: {hint}; `omd list` shows all")
+    raise InputError(f"unknown environment {id!r}: {hint}; `omd list environments` shows all")
+
+
+def _of_object(env: Any, id: str) -> Source:
+    if hasattr(env, "step_env"):
+        return Source("jax", env, id)
+    if callable(env):
+        return Source("python", env, id)
+    raise InputError(
+        f"environment {id!r} is an object that steps in Python: give its class or a function that "
+        "makes it, for each lane needs its own"
+    )
+
+
+def _count(name: str, value: int, least: int) -> int:
+    try:
+        count = operator.index(value)
+    except TypeError:
+        count = least - 1
+    if count < least:
+        raise InputError(f"{name} is {value!r}: give a whole number of at least {least}")
+    return count

@@ -5,9 +5,10 @@ See the README beside this file for which equation of the paper each module serv
 
 from omd.implicit import problems
 from omd.implicit.direct import Dense, PseudoInverse
-from omd.implicit.gauss_newton import GaussNewton, LeastSquares
+from omd.implicit.gauss_newton import GaussNewton
 from omd.implicit.gradcheck import GradCheck, gradcheck
 from omd.implicit.iterative import CG, GMRES, NormalCG
+from omd.implicit.least_squares import LeastSquares
 from omd.implicit.methods import AbstractMethod, Identity, Neumann, Nystrom
 from omd.implicit.registry import METHODS, get
 from omd.implicit.report import Report, Status

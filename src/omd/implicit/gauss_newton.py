@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
-
 import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from omd.implicit import check as door
+from omd.implicit.least_squares import LeastSquares
 from omd.implicit.methods import AbstractMethod
-from omd.implicit.report import Report, of_approximation
+from omd.implicit.report import Report, of_approximation, unchecked
 from omd.implicit.trees import Vjp, scale, subtract
-
-
-@dataclasses.dataclass(frozen=True)
-class LeastSquares:
-    """The Jacobian of h = ∂/∂w ½‖r(w)‖² = Jᵀr with J = ∂r/∂w, and what is known of J.
-
-    A `Vjp` like any other, for ∂h/∂w is symmetric: all methods take it. The residuals come in
-    blocks [blocks, m] that share no parameter, so that J Jᵀ is zero between them.
-    """
-
-    product: Vjp
-    """v -> (∂h/∂w) v."""
-    push: Callable[[PyTree], Float[Array, "blocks m"]]
-    """v -> J v."""
-    pull: Callable[[Float[Array, "blocks m"]], PyTree]
-    """z -> Jᵀ z."""
-    gram: Callable[[], Float[Array, "blocks m m"]]
-    """J Jᵀ of each block."""
-
-    def __call__(self, v: PyTree) -> PyTree:
-        return self.product(v)
 
 
 class GaussNewton(AbstractMethod):
@@ -57,10 +34,10 @@ class GaussNewton(AbstractMethod):
                 "gauss-newton needs a constraint that is known to be the gradient of a sum of "
                 "squares (implicit.LeastSquares), and this one is just a function; take cg."
             )
-        u = scale(1 / self.damping, subtract(g, vjp.pull(self.image(vjp, g))))
+        u = scale(1 / self.damping, subtract(g, vjp.pull(self.image(vjp, g)[0])))
         return u, of_approximation(vjp, u, g, 0, check, self.damping)
 
-    def image(self, problem: LeastSquares, g: PyTree) -> Float[Array, "blocks m"]:
+    def image(self, problem: LeastSquares, g: PyTree) -> tuple[Float[Array, "blocks m"], Report]:
         """J u = (J Jᵀ + damping · I)⁻¹ J g, which is all that a gradient asks of u where only the
         residuals, and not J, depend on θ: u · ∂h/∂θ = (J u) · ∂r/∂θ.
 
@@ -68,7 +45,8 @@ class GaussNewton(AbstractMethod):
         """
         # one by one: factorisations in a batch can lock up XLA's threads on a CPU
         blocks = zip(problem.gram(), problem.push(g), strict=True)
-        return jnp.stack([_solve(gram, b, self.damping) for gram, b in blocks])
+        image = jnp.stack([_solve(gram, b, self.damping) for gram, b in blocks])
+        return image, unchecked(0, image.dtype)
 
 
 def _solve(

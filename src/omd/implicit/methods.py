@@ -12,9 +12,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import ArrayLike, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from omd.implicit import check as door
+from omd.implicit.least_squares import LeastSquares
 from omd.implicit.report import Report, of_approximation
 from omd.implicit.trees import Vjp, axpy, scale, subtract
 
@@ -30,6 +31,12 @@ class AbstractMethod(eqx.Module):
         residual (one more product, dropped by the compiler where the report is not used);
         approximations do so where `check`.
         """
+
+    def image(self, problem: LeastSquares, g: PyTree) -> tuple[Float[Array, "blocks m"], Report]:
+        """J u for a least-squares problem, which is all that a gradient asks of u where only the
+        residuals depend on θ; a method that has it without u says so here."""
+        u, report = self.solve(problem, g)
+        return problem.push(u), report
 
 
 class Identity(AbstractMethod):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import abc
-import dataclasses
 import functools
-from collections.abc import Iterable
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, UInt32
 
+from omd.agents.setup import AgentPart
 from omd.types import EnvSpec, Metrics, PyTree, Transition
 
 
@@ -46,14 +47,37 @@ class LearnerState(Protocol):
     def _replace(self, **changes: Any) -> Any: ...
 
 
-@dataclasses.dataclass(frozen=True)
-class Learner(abc.ABC):
-    """Static side of a learner; its networks are the pytrees in its state."""
+class Learner(AgentPart, abc.ABC):
+    """The inner problem: a Q-function w trained on targets, and a policy drawn from it.
 
-    spec: EnvSpec
-    hidden: int
-    critics: int
-    dtype: Any
+    A learner of one's own subclasses this one. Its networks are the pytrees in its state, which
+    `init` makes; the constraint of eq. (12) is on `state.w`, and everything that targets are
+    computed from stands in `state.target`.
+    """
+
+    defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """What this learner sets of `Config`'s settings that were left open; those of soft-q or sac,
+    by the kind of action, where it names none."""
+    implicit_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """On top of these, with an objective that differentiates through the inner problem."""
+    resets_moments: ClassVar[bool] = False
+    """What `inner_optimizer` "auto" means with such an objective: whether each inner loop begins
+    with fresh moments of Adam."""
+
+    @classmethod
+    @abc.abstractmethod
+    def takes(cls, spec: EnvSpec) -> bool:
+        """Whether it can act in such an environment."""
+
+    @property
+    def hidden(self) -> int:
+        """Units in each of the two hidden layers of its networks."""
+        return self.settings.hidden
+
+    @property
+    def critics(self) -> int:
+        """Number of Q-networks."""
+        return self.settings.critics
 
     @property
     @abc.abstractmethod
@@ -91,6 +115,25 @@ class Learner(abc.ABC):
         """The policy's most probable actions (of the mean, for SAC), without exploration."""
 
     @abc.abstractmethod
+    def value(
+        self, target: PyTree, observation: Float[Array, "batch obs"], hyper: Hyper, key: Array
+    ) -> Float[Array, " batch"]:
+        """V(s) of the target networks, differentiable in the observation. `key` draws a where the
+        learner samples it."""
+
+    @abc.abstractmethod
+    def sample(
+        self, state: Any, observation: Float[Array, "batch obs"], hyper: Hyper, key: Array
+    ) -> tuple[Array, Float[Array, " batch"]]:
+        """Actions of the acting policy, without exploration, and the logarithm of their
+        probability (of their density in [−1, 1], where actions are continuous)."""
+
+    @abc.abstractmethod
+    def log_prob(
+        self, state: Any, observation: Float[Array, "batch obs"], action: Array, hyper: Hyper
+    ) -> Float[Array, " batch"]:
+        """The logarithm of the acting policy's probability or density of these actions."""
+
     def targets(
         self,
         target: PyTree,
@@ -102,14 +145,26 @@ class Learner(abc.ABC):
     ) -> Float[Array, " batch"]:
         """B Q_w̄ (s, a): reward + γ V(s'), without the second term where s' is terminal. `key`
         draws a' where the learner samples it."""
+        value = self.value(target, next_observation, hyper, key)
+        return reward + jnp.where(batch.terminated, 0, hyper.discount) * value
 
     @abc.abstractmethod
     def predictions(self, w: PyTree, batch: Transition) -> Float[Array, "critics batch"]:
         """Q_w(s, a) at the minibatch's states and actions."""
 
-    @abc.abstractmethod
     def tangent_kernels(self, w: PyTree, batch: Transition) -> Float[Array, "critics batch batch"]:
-        """J Jᵀ of each critic, with J = ∂Q_w(s, a)/∂w at the minibatch's states and actions."""
+        """J Jᵀ of each critic, with J = ∂Q_w(s, a)/∂w at the minibatch's states and actions, for
+        hypergradients that use it. Critics share no parameter. A learner may know a cheaper way
+        than this one, by products with J."""
+        size = batch.reward.shape[0]
+        q, pull = jax.vjp(lambda w: self.predictions(w, batch), w)
+
+        def column(critic: int, place: Array) -> Float[Array, " batch"]:
+            unit = jnp.zeros_like(q).at[critic, place].set(1)
+            return jax.jvp(lambda w: self.predictions(w, batch), (w,), pull(unit))[1][critic]
+
+        places = jnp.arange(size)
+        return jnp.stack([jax.lax.map(lambda i, c=c: column(c, i), places) for c in range(len(q))])
 
     def bellman_error(
         self, w: PyTree, target: PyTree, batch: Transition, hyper: Hyper, key: Array
@@ -160,4 +215,5 @@ def smallest(values: Iterable[Array]) -> Array:
 
 
 def mean_squared(q: Float[Array, "critics batch"], y: Float[Array, " batch"]) -> Float[Array, ""]:
+    """Mean over critics and minibatch of (Q − y)²."""
     return jnp.mean(jnp.square(q - y))

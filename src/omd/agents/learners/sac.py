@@ -3,19 +3,21 @@ actor, double critics, target critics and a learned temperature."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, UInt32
 
+from omd import catalogue
 from omd.agents import networks
 from omd.agents.actions import to_range, to_unit
 from omd.agents.learners.learner import Hyper, Learner, moving_average, smallest
-from omd.types import Metrics, PyTree, Transition
+from omd.parts import setting
+from omd.types import EnvSpec, Metrics, PyTree, Transition
 
 LOG_STD_RANGE = (-10.0, 2.0)
 
@@ -38,16 +40,29 @@ class SacState(NamedTuple):
 class Noise(NamedTuple):
     """Random numbers of one action."""
 
-    normal: Float[Array, act]
+    normal: Float[Array, " act"]
     explore: Float[Array, ""]
-    random_action: Float[Array, act]
+    random_action: Float[Array, " act"]
     """Uniform in [−1, 1]."""
 
 
-@dataclasses.dataclass(frozen=True)
 class Sac(Learner):
     """Q-networks take (s, a); networks see actions in [−1, 1], everyone else in the
     environment's range. The policy's entropy is that of actions in [−1, 1]."""
+
+    defaults: ClassVar[Mapping[str, Any]] = catalogue.entries("learner")["sac"].defaults
+    implicit_defaults: ClassVar[Mapping[str, Any]] = catalogue.entries("learner")[
+        "sac"
+    ].implicit_defaults
+
+    target_entropy: float | None = setting(
+        None, "Entropy that the temperature aims at, in nats; none: −(dimension of an action)/2."
+    )
+
+    @classmethod
+    def takes(cls, spec: EnvSpec) -> bool:
+        """Continuous actions within bounds."""
+        return spec.num_actions is None
 
     @property
     def actions(self) -> int:
@@ -56,8 +71,9 @@ class Sac(Learner):
         return self.spec.action_size
 
     @property
-    def target_entropy(self) -> float:
-        return -self.actions / 2
+    def aimed_entropy(self) -> float:
+        """The entropy that the temperature aims at, in nats."""
+        return -self.actions / 2 if self.target_entropy is None else self.target_entropy
 
     def init(self, key: Array, hyper: Hyper) -> SacState:
         critics_key, actor_key = jax.random.split(key)
@@ -93,7 +109,7 @@ class Sac(Learner):
         return Noise(normal, uniform[self.actions], 2 * uniform[self.actions + 1 :] - 1)
 
     def evaluation_noise(self, bits: UInt32[Array, " action_bits"]) -> Noise:
-        """None: evaluations take the action of the mean (design §4)."""
+        """None: evaluations take the action of the mean (appendix F)."""
         noise = self.noise(bits)
         return noise._replace(normal=jnp.zeros_like(noise.normal))
 
@@ -118,16 +134,25 @@ class Sac(Learner):
         mean, log_std = jnp.split(networks.apply(actor, x), 2)
         return mean, jnp.clip(log_std, *LOG_STD_RANGE)
 
-    def sample(
+    def squashed(
         self, actor: networks.Mlp, x: Float[Array, "obs batch"], normal: Float[Array, "act batch"]
     ) -> tuple[Float[Array, "act batch"], Float[Array, " batch"]]:
         """a = tanh(μ + σ·normal) in [−1, 1], features first, and log π(a|s)."""
         mean, log_std = self._gaussian(actor, x)
         u = mean + normal * jnp.exp(log_std)
+        return jnp.tanh(u), self._log_density(u, normal, log_std)
+
+    @staticmethod
+    def _log_density(
+        u: Float[Array, "act batch"],
+        normal: Float[Array, "act batch"],
+        log_std: Float[Array, "act batch"],
+    ) -> Float[Array, " batch"]:
+        """log of the density of tanh(u), u = μ + σ·normal."""
         log_density = -0.5 * jnp.square(normal) - log_std - 0.5 * math.log(2 * math.pi)
         # log(1 − tanh²u), exact for large |u| too
         log_slope = 2 * (math.log(2) - u - jax.nn.softplus(-2 * u))
-        return jnp.tanh(u), jnp.sum(log_density - log_slope, axis=0)
+        return jnp.sum(log_density - log_slope, axis=0)
 
     def q(
         self, w: PyTree, x: Float[Array, "obs batch"], unit: Float[Array, "act batch"]
@@ -141,25 +166,35 @@ class Sac(Learner):
         one = jnp.ones((1, joint.shape[1]), joint.dtype)
         return jnp.stack([networks.tangent_kernel(critic, joint, one) for critic in w])
 
-    def targets(
-        self,
-        target: SacTarget,
-        reward: Float[Array, " batch"],
-        next_observation: Float[Array, "batch obs"],
-        batch: Transition,
-        hyper: Hyper,
-        key: Array,
+    def value(
+        self, target: SacTarget, observation: Float[Array, "batch obs"], hyper: Hyper, key: Array
     ) -> Float[Array, " batch"]:
-        """Reward + γ (min Q_w̄(s', a') − α log π(a'|s')), a' ~ π(·|s').
+        """min Q_w̄(s, a) − α log π(a|s), a ~ π(·|s).
 
-        Gradients reach s' through the target critics alone: to the actor, s' is a constant.
+        Gradients reach s through the target critics alone: to the actor, s is a constant.
         """
-        x = next_observation.T
+        x = observation.T
         normal = self._normal(key, x)
-        unit, log_density = self.sample(target.actor, jax.lax.stop_gradient(x), normal)
+        unit, log_density = self.squashed(target.actor, jax.lax.stop_gradient(x), normal)
         value = smallest(self.q(target.critics, x, unit))
-        value = value - jnp.exp(target.log_temperature) * log_density
-        return reward + jnp.where(batch.terminated, 0, hyper.discount) * value
+        return value - jnp.exp(target.log_temperature) * log_density
+
+    def sample(
+        self, state: SacState, observation: Float[Array, "batch obs"], hyper: Hyper, key: Array
+    ) -> tuple[Float[Array, "batch act"], Float[Array, " batch"]]:
+        """a ~ π(·|s) in the environment's range, and log π(a|s) of actions in [−1, 1]."""
+        x = observation.T
+        unit, log_density = self.squashed(state.target.actor, x, self._normal(key, x))
+        return to_range(self.spec, unit.T), log_density
+
+    def log_prob(
+        self, state: SacState, observation: Float[Array, "batch obs"], action: Array, hyper: Hyper
+    ) -> Float[Array, " batch"]:
+        """log π(a|s), the density of actions in [−1, 1]; actions at the ends count as just inside."""
+        mean, log_std = self._gaussian(state.target.actor, observation.T)
+        inside = 1 - 4 * jnp.finfo(self.dtype).eps
+        u = jnp.arctanh(jnp.clip(to_unit(self.spec, action).T, -inside, inside))
+        return self._log_density(u, (u - mean) * jnp.exp(-log_std), log_std)
 
     def predictions(self, w: PyTree, batch: Transition) -> Float[Array, "critics batch"]:
         return self.q(w, batch.observation.T, to_unit(self.spec, batch.action).T)
@@ -181,12 +216,12 @@ class Sac(Learner):
 
         def loss(policy):
             actor, log_temperature = policy
-            unit, log_density = self.sample(actor, x, normal)
+            unit, log_density = self.squashed(actor, x, normal)
             temperature = jnp.exp(log_temperature)
             value = smallest(self.q(w, x, unit))
             actor_loss = jnp.mean(jax.lax.stop_gradient(temperature) * log_density - value)
             entropy = -jnp.mean(log_density)
-            gap = jax.lax.stop_gradient(entropy - self.target_entropy)
+            gap = jax.lax.stop_gradient(entropy - self.aimed_entropy)
             return actor_loss + temperature * gap, (actor_loss, entropy, temperature)
 
         policy = (state.target.actor, state.target.log_temperature)

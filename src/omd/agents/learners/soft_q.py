@@ -3,17 +3,19 @@ network, eq. (3), (10) and appendix D."""
 
 from __future__ import annotations
 
-import dataclasses
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, UInt32
 
+from omd import catalogue
 from omd.agents import networks
 from omd.agents.learners.learner import Hyper, Learner, moving_average, smallest
-from omd.types import Metrics, PyTree, Transition
+from omd.parts import setting
+from omd.types import EnvSpec, Metrics, PyTree, Transition
 
 
 class SoftQState(NamedTuple):
@@ -26,15 +28,30 @@ class SoftQState(NamedTuple):
 class Noise(NamedTuple):
     """Random numbers of one action."""
 
-    gumbel: Float[Array, actions]
+    gumbel: Float[Array, " actions"]
     explore: Float[Array, ""]
     random_action: Int[Array, ""]
 
 
-@dataclasses.dataclass(frozen=True)
 class SoftQ(Learner):
-    hard: bool = False
-    """Maximum and arg max instead of log-sum-exp and softmax."""
+    """Soft Q-learning: the policy is the softmax of Q, eq. (3)."""
+
+    defaults: ClassVar[Mapping[str, Any]] = catalogue.entries("learner")["soft-q"].defaults
+    resets_moments: ClassVar[bool] = True
+
+    operator: Literal["soft", "hard"] = setting(
+        "soft", "Log-sum-exp and softmax at the temperature, or maximum and arg max."
+    )
+
+    @classmethod
+    def takes(cls, spec: EnvSpec) -> bool:
+        """Discrete actions."""
+        return spec.num_actions is not None
+
+    @property
+    def hard(self) -> bool:
+        """Whether the operator is the maximum."""
+        return self.operator == "hard"
 
     def init(self, key: Array, hyper: Hyper) -> SoftQState:
         sizes = (self.spec.observation_size, self.actions, self.hidden)
@@ -85,27 +102,40 @@ class SoftQ(Learner):
         return jnp.argmax(sum(self.q(state.w, observation)), axis=0).astype(jnp.int32)
 
     def value(
-        self, target: PyTree, observation: Float[Array, "batch obs"], temperature
+        self, target: PyTree, observation: Float[Array, "batch obs"], hyper: Hyper, key: Array
     ) -> Float[Array, " batch"]:
-        """V(s) = α log Σ_a exp(Q(s, a)/α) of the smaller critic, or max_a Q(s, a)."""
+        """V(s) = α log Σ_a exp(Q(s, a)/α) of the smaller critic, or max_a Q(s, a); nothing is
+        drawn."""
         q = smallest(self.q(target, observation))
         if self.hard:
             return -smallest(-q)
+        temperature = hyper.temperature
         top = jax.lax.stop_gradient(jnp.max(q, axis=0))
         return top + temperature * jnp.log(jnp.sum(jnp.exp((q - top) / temperature), axis=0))
 
-    def targets(
-        self,
-        target: PyTree,
-        reward: Float[Array, " batch"],
-        next_observation: Float[Array, "batch obs"],
-        batch: Transition,
-        hyper: Hyper,
-        key: Array,
+    def sample(
+        self, state: SoftQState, observation: Float[Array, "batch obs"], hyper: Hyper, key: Array
+    ) -> tuple[Int[Array, " batch"], Float[Array, " batch"]]:
+        """a ~ softmax of the critics' mean at the temperature, and log π(a|s)."""
+        logits = self._logits(state, observation, hyper)
+        action = jax.random.categorical(key, logits).astype(jnp.int32)
+        return action, self.log_prob(state, observation, action, hyper)
+
+    def log_prob(
+        self, state: SoftQState, observation: Float[Array, "batch obs"], action: Array, hyper: Hyper
     ) -> Float[Array, " batch"]:
-        """Eq. (3); nothing is drawn."""
-        value = self.value(target, next_observation, hyper.temperature)
-        return reward + jnp.where(batch.terminated, 0, hyper.discount) * value
+        """log π(a|s) of the softmax policy."""
+        table = jax.nn.log_softmax(self._logits(state, observation, hyper))
+        return jnp.take_along_axis(table, action[:, None], axis=1)[:, 0]
+
+    def _logits(
+        self, state: SoftQState, observation: Float[Array, "batch obs"], hyper: Hyper
+    ) -> Float[Array, "batch actions"]:
+        q = jnp.mean(jnp.stack(self.q(state.w, observation)), axis=0).T
+        # arg max, where the operator is hard, as the limit of small temperatures
+        return jnp.where(q == q.max(1, keepdims=True), 0, -jnp.inf) if self.hard else (
+            q / hyper.temperature
+        )
 
     def predictions(self, w: PyTree, batch: Transition) -> Float[Array, "critics batch"]:
         chosen = self._chosen(batch)

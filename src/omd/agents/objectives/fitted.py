@@ -1,62 +1,58 @@
-"""Objectives that fit the model to data by a loss of its own, and then let the learner train on it:
-the two-step recipe of Dyna, against which OMD is held."""
+"""The two-step recipe: fit the model, then train the learner on its transitions."""
 
 from __future__ import annotations
 
 import abc
 
 import jax
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
-from omd.agents.learners.learner import Hyper
 from omd.agents.models.model import Prediction
-from omd.agents.objectives.objective import AgentState, Objective, diagnostics
-from omd.types import Metrics, PyTree, Transition
+from omd.agents.objectives.objective import AgentState, Context, Objective, diagnostics
+from omd.types import Metrics, Transition
 
 
 class Fitted(Objective):
     """Model steps on minibatches of their own, then K inner steps, each on a fresh minibatch."""
 
     @abc.abstractmethod
-    def loss(self, prediction: Prediction, batch: Transition, constants: PyTree) -> Array:
-        """What θ minimises, on one minibatch."""
+    def loss(
+        self, prediction: Prediction, batch: Transition, state: AgentState, context: Context
+    ) -> Float[Array, ""]:
+        """What θ minimises, on one minibatch. `prediction` is the model's, differentiable in θ;
+        `state` is that before the update, `context` has values, policy and targets."""
 
     @property
     def minibatches(self) -> int:
-        return self.model_steps + self.inner_steps
+        """One for each model step and one for each inner step."""
+        return self.settings.model_steps + self.settings.inner_steps
 
     def update(
-        self, state: AgentState, batches: list[Transition], key: Array, hyper: Hyper
+        self, state: AgentState, batches: list[Transition], context: Context
     ) -> tuple[AgentState, Metrics]:
-        keys = (
-            jax.random.split(key, self.minibatches) if self.model.gaussian else [key] * len(batches)
-        )
+        """`model_steps` Adam steps of θ on `loss`, then K steps of the learner."""
+        count, key = self.settings.model_steps, context.key
+        stochastic = context.model.stochastic
+        keys = jax.random.split(key, self.minibatches) if stochastic else [key] * len(batches)
 
-        def fit(theta, batch, key):
-            prediction = self.predict(theta, batch, key)
-            return self.loss(prediction, batch, state.constants), prediction
+        def fit(theta, batch, key, before):
+            prediction = context.predict(theta, batch, key)
+            return self.loss(prediction, batch, before, context), prediction
 
-        for batch, k in zip(batches[: self.model_steps], keys, strict=False):
+        for batch, k in zip(batches[:count], keys, strict=False):
             (loss, prediction), gradient = jax.value_and_grad(fit, has_aux=True)(
-                state.theta, batch, k
+                state.theta, batch, k, state
             )
-            theta, moments = self.descend(state, gradient, hyper)
-            state = state._replace(theta=theta, moments=moments)
+            state = context.descend(state, gradient)
         fitted = batch
 
         def inner_step(learner, batch, key, inner_key):
-            made = self.predict(state.theta, batch, key)
-            y = self.learner.targets(
-                learner.target, made.reward, made.sample, batch, hyper, inner_key
-            )
-            return self.learner.step(learner, y, batch, hyper, inner_key)
+            made = context.predict(state.theta, batch, key)
+            y = context.targets(learner, made.reward, made.sample, batch, inner_key)
+            return context.learner.step(learner, y, batch, context.hyper, inner_key)
 
-        learner, info = self.inner_loop(
-            inner_step,
-            state.learner,
-            batches[self.model_steps :],
-            keys[self.model_steps :],
-            self.inner_keys(key),
+        learner, info = context.inner_loop(
+            inner_step, state.learner, batches[count:], keys[count:], self.inner_keys(key)
         )
         return state._replace(learner=learner), diagnostics(
             loss, gradient, prediction, fitted, info

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import optax
 from jaxtyping import Array
 
-from omd.agents.learners.learner import Hyper
-from omd.agents.objectives.objective import AgentState, Objective
+from omd.agents.objectives.objective import AgentState, Context, Objective
 from omd.types import Metrics, PyTree, Transition
 
 
 class ModelFree(Objective):
     """K inner steps, each on a fresh minibatch."""
 
+    uses_model: ClassVar[bool] = False
+
     @property
     def minibatches(self) -> int:
-        return self.inner_steps
+        """One for each inner step."""
+        return self.settings.inner_steps
 
-    def init_model(self, key: Array, hyper: Hyper) -> tuple[PyTree, optax.OptState]:
+    def init_model(self, key: Array, context: Context) -> tuple[PyTree, optax.OptState]:
+        """Nothing."""
         return (), ()
 
     def update(
-        self, state: AgentState, batches: list[Transition], key: Array, hyper: Hyper
+        self, state: AgentState, batches: list[Transition], context: Context
     ) -> tuple[AgentState, Metrics]:
-        def inner_step(learner, batch, key):
-            y = self.learner.targets(
-                learner.target, batch.reward, batch.next_observation, batch, hyper, key
-            )
-            return self.learner.step(learner, y, batch, hyper, key)
+        """K steps of the learner on the true rewards and next states."""
 
-        learner, info = self.inner_loop(inner_step, state.learner, batches, self.inner_keys(key))
+        def inner_step(learner, batch, key):
+            y = context.targets(learner, batch.reward, batch.next_observation, batch, key)
+            return context.learner.step(learner, y, batch, context.hyper, key)
+
+        keys = self.inner_keys(context.key)
+        learner, info = context.inner_loop(inner_step, state.learner, batches, keys)
         return state._replace(learner=learner), info

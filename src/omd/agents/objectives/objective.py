@@ -1,24 +1,28 @@
-"""The outer loop's interface, and what every objective does with the model and the learner."""
+"""The interface of an objective: one outer step on θ together with K inner steps."""
 
 from __future__ import annotations
 
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from omd.agents.learners.learner import Hyper, Learner, LearnerState
 from omd.agents.models.model import Model, Prediction, squared_error
+from omd.agents.setup import AgentPart
 from omd.implicit import AbstractMethod
+from omd.settings import Settings
 from omd.types import Metrics, PyTree, Transition
 
 
 class AgentState(NamedTuple):
+    """All that training changes in one lane."""
+
     theta: PyTree
     """Parameters θ of the model."""
     moments: optax.OptState
@@ -29,20 +33,99 @@ class AgentState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Objective(abc.ABC):
-    """One update of θ together with K inner steps of the learner."""
+class Context:
+    """What an objective may use in an update: the other parts, the lane's numbers, a key."""
 
     model: Model
     learner: Learner
-    inner_steps: int
-    model_steps: int
+    method: AbstractMethod
+    """The hypergradient."""
+    hyper: Hyper
+    key: Array
     reset_moments: bool
     """Whether each inner loop begins with fresh moments of the inner Adam."""
-    cold_start: bool
-    constraint_target: str
-    fresh_outer_batch: bool
-    method: AbstractMethod
-    vep_values: int
+
+    def predict(self, theta: PyTree, batch: Transition, key: Array | None = None) -> Prediction:
+        """The model on a minibatch; `key` draws its samples, by default the update's own."""
+        return self.model.predict(theta, batch, self.key if key is None else key)
+
+    def value(
+        self,
+        learner: LearnerState,
+        observation: Float[Array, "batch obs"],
+        key: Array | None = None,
+    ) -> Float[Array, " batch"]:
+        """V(s) of the target network, differentiable in s; `key` draws the action where the
+        learner samples it."""
+        key = self.key if key is None else key
+        return self.learner.value(learner.target, observation, self.hyper, key)
+
+    def targets(
+        self,
+        learner: LearnerState,
+        reward: Float[Array, " batch"],
+        next_observation: Float[Array, "batch obs"],
+        batch: Transition,
+        key: Array | None = None,
+    ) -> Float[Array, " batch"]:
+        """r + γ V(s'), without the second term where the minibatch says terminated."""
+        key = self.key if key is None else key
+        return self.learner.targets(
+            learner.target, reward, next_observation, batch, self.hyper, key
+        )
+
+    def log_prob(
+        self, learner: LearnerState, observation: Float[Array, "batch obs"], action: Array
+    ) -> Float[Array, " batch"]:
+        """log π(a|s) of the acting policy."""
+        return self.learner.log_prob(learner, observation, action, self.hyper)
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        """The outer loop's: Adam at the lane's learning rate."""
+        return optax.flatten(optax.adam(self.hyper.learning_rate))
+
+    def descend(self, state: AgentState, gradient: PyTree) -> AgentState:
+        """The state after one Adam step of θ."""
+        updates, moments = self.optimizer.update(gradient, state.moments)
+        theta = optax.apply_updates(state.theta, updates)
+        return state._replace(theta=theta, moments=moments)
+
+    def begin_inner_loop(self, learner: Any) -> Any:
+        """The learner's state at the start of an inner loop, its moments fresh where so set."""
+        if self.reset_moments:
+            return learner._replace(moments=self.learner.optimizer(0.0).init(learner.w))
+        return learner
+
+    def inner_loop(
+        self,
+        step: Callable[..., tuple[Any, Metrics]],
+        learner: LearnerState,
+        batches: list[Transition],
+        *others: Any,
+    ) -> tuple[Any, Metrics]:
+        """`step(learner, batch, ...)` over the inner loop's minibatches; the last one's metrics."""
+        learner = self.begin_inner_loop(learner)
+        learner, info = step(learner, batches[0], *(x[0] for x in others))
+        if len(batches) > 1:
+            stacked = jax.tree.map(lambda *x: jnp.stack(x), *batches[1:])
+            rest = [jnp.stack([*x[1:]]) for x in others]
+            learner, infos = jax.lax.scan(lambda s, x: step(s, *x), learner, (stacked, *rest))
+            info = jax.tree.map(lambda x: x[-1], infos)
+        return learner, info
+
+
+class Objective(AgentPart, abc.ABC):
+    """What the model is trained for. Its fields are its settings.
+
+    An objective of one's own subclasses this one and gives `minibatches` and `update`; one that
+    fits the model first and then trains the learner on its transitions subclasses `Fitted` and
+    gives `loss`.
+    """
+
+    implicit: ClassVar[bool] = False
+    """Whether it differentiates through the inner problem, and hence has a hypergradient."""
+    uses_model: ClassVar[bool] = True
 
     @property
     @abc.abstractmethod
@@ -51,57 +134,26 @@ class Objective(abc.ABC):
 
     @abc.abstractmethod
     def update(
-        self, state: AgentState, batches: list[Transition], key: Array, hyper: Hyper
+        self, state: AgentState, batches: list[Transition], context: Context
     ) -> tuple[AgentState, Metrics]:
-        """One outer step on θ and K inner steps on w."""
+        """One outer step on θ and K = `self.settings.inner_steps` inner steps on w, and metrics
+        (`diagnostics` gives those that all objectives have). A pure function of one lane."""
 
-    def init_model(self, key: Array, hyper: Hyper) -> tuple[PyTree, optax.OptState]:
+    def check(self, settings: Settings) -> None:
+        """Raises `InputError` where the run's other settings don't go with this objective."""
+
+    def init_model(self, key: Array, context: Context) -> tuple[PyTree, optax.OptState]:
         """θ and Adam's moments for it."""
-        theta = self.model.init(key)
-        return theta, self.optimizer(hyper).init(theta)
+        theta = context.model.init(key)
+        return theta, context.optimizer.init(theta)
 
-    def init_constants(self, key: Array) -> PyTree:
+    def init_constants(self, key: Array, context: Context) -> PyTree:
+        """What is drawn once and never changes."""
         return ()
-
-    def predict(self, theta: PyTree, batch: Transition, key: Array) -> Prediction:
-        """The model on a minibatch, with noise drawn from the key if it is a Gaussian."""
-        noise = None
-        if self.model.gaussian:
-            shape = batch.next_observation.shape
-            noise = jax.random.normal(key, shape, batch.next_observation.dtype)
-        return self.model.predict(theta, batch, noise)
-
-    def optimizer(self, hyper: Hyper) -> optax.GradientTransformation:
-        return optax.flatten(optax.adam(hyper.learning_rate))
-
-    def descend(
-        self, state: AgentState, gradient: PyTree, hyper: Hyper
-    ) -> tuple[PyTree, optax.OptState]:
-        """θ after one Adam step of the outer loop."""
-        updates, moments = self.optimizer(hyper).update(gradient, state.moments)
-        return optax.apply_updates(state.theta, updates), moments
 
     def inner_keys(self, key: Array) -> Array:
         """One key for each inner step, from the update's."""
-        return jax.random.split(jax.random.fold_in(key, 2), self.inner_steps)
-
-    def begin_inner_loop(self, state: LearnerState) -> Any:
-        if self.reset_moments:
-            return state._replace(moments=self.learner.optimizer(0.0).init(state.w))
-        return state
-
-    def inner_loop(
-        self, step: Callable[..., tuple[Any, Metrics]], state: LearnerState, batches, *others
-    ) -> tuple[Any, Metrics]:
-        """`step(state, batch, ...)` over the inner loop's minibatches, and the last one's info."""
-        state = self.begin_inner_loop(state)
-        state, info = step(state, batches[0], *(x[0] for x in others))
-        if len(batches) > 1:
-            stacked = jax.tree.map(lambda *x: jnp.stack(x), *batches[1:])
-            rest = [jnp.stack([*x[1:]]) for x in others]
-            state, infos = jax.lax.scan(lambda s, x: step(s, *x), state, (stacked, *rest))
-            info = jax.tree.map(lambda x: x[-1], infos)
-        return state, info
+        return jax.random.split(jax.random.fold_in(key, 2), self.settings.inner_steps)
 
 
 def diagnostics(

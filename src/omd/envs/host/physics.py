@@ -86,7 +86,7 @@ class Physics:
         }
 
 
-def hush() -> None:
+def log_warnings() -> None:
     """Send MuJoCo's warnings to `logging` rather than to the terminal and a MUJOCO_LOG.TXT in the
     working folder. Left out are those about Gymnasium's own model files and about instability,
     which is told with its lane, step and action instead. A handler that is set already stays."""

@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from omd.envs.host.physics import Physics, hush
+from omd.envs.host.physics import Physics, log_warnings
 from omd.envs.spaces import kind
-from omd.errors import InputError
+from omd.errors import InputError, install
+from omd.parts import told_by
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Lane:
         """`build` makes the environment; `size` is the length of its flat observation."""
         self.env = build()
         # a Box2D world that isn't new remembers its earlier episodes (Gymnasium's issue 728)
-        worn = str(self.env.spec.entry_point).startswith("gymnasium.envs.box2d")
+        worn = type(self.env.unwrapped).__module__.startswith("gymnasium.envs.box2d")
         self._rebuild = build if worn else None
         self.physics = Physics.of(self.env)
         self._fatal = (FloatingPointError, *([self.physics.fatal] if self.physics else []))
@@ -196,25 +197,48 @@ def _finite(numbers: np.ndarray) -> bool:
     return math.isfinite(flat.dot(flat)) or bool(np.isfinite(flat).all())
 
 
-def build(id: str, name: Any, render_mode: str | None = None) -> Any:
-    """`gymnasium.make(name)`, `name` an id or a spec; raises `InputError`, naming the extra where
-    a package is missing."""
+def build(
+    id: str,
+    source: Any,
+    render_mode: str | None = None,
+    arguments: Mapping[str, Any] | None = None,
+) -> Any:
+    """One Gymnasium environment: `gymnasium.make` of an id or a spec, or a class or a function
+    called, with `arguments`. Raises `InputError`, naming the extra where a package is missing."""
     import gymnasium
 
-    options = {} if render_mode is None else {"render_mode": render_mode}
-    known = name if hasattr(name, "entry_point") else gymnasium.registry.get(name)
+    options = dict(arguments or {})
+    if render_mode is not None:
+        options["render_mode"] = render_mode
+    if callable(source) and not hasattr(source, "entry_point"):
+        return _called(id, source, options)
+    known = source if hasattr(source, "entry_point") else gymnasium.registry.get(source)
     try:
         if "mujoco" in str(known and known.entry_point):
-            hush()
-        return gymnasium.make(name, disable_env_checker=True, **options)
+            log_warnings()
+        return gymnasium.make(source, disable_env_checker=True, **options)
     except gymnasium.error.DependencyNotInstalled as error:
         extra = next((e for e in ("box2d", "mujoco") if f"[{e}]" in str(error)), None)
-        remedy = f"run `pip install 'omd[{extra}]'`" if extra else str(error)
+        remedy = f"run `{install(extra)}`" if extra else str(error)
         raise InputError(f"environment {id!r} needs a package that is missing: {remedy}") from error
     except Exception as error:
+        raise InputError(f"environment {id!r} can't be built: {told_by(error)}") from error
+
+
+def _called(id: str, factory: Any, options: dict[str, Any]) -> Any:
+    """What a class or function makes; raises `InputError` where it raises, or makes something else
+    than an environment."""
+    import gymnasium
+
+    try:
+        env = factory(**options)
+    except Exception as error:
+        raise InputError(f"environment {id!r} can't be built: {told_by(error)}") from error
+    if not isinstance(env, gymnasium.Env):
         raise InputError(
-            f"environment {id!r} can't be built: {type(error).__name__}: {error}"
-        ) from error
+            f"environment {id!r} made {type(env).__name__}, which is no gymnasium.Env: return one"
+        )
+    return env
 
 
 def observation_size(id: str, space: Any) -> int:
