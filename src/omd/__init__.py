@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from omd.analysis.frames import results
     from omd.config import Config
     from omd.errors import InputError
-    from omd.experiment import load, sweep, train
+    from omd.experiment import load, sweep, train, use_cores
     from omd.runs.run import Run
 
 _HOMES = {
@@ -25,6 +25,7 @@ _HOMES = {
     "results": "omd.analysis.frames",
     "sweep": "omd.experiment",
     "train": "omd.experiment",
+    "use_cores": "omd.experiment",
 }
 _ROOMS = (
     "agents",
@@ -55,6 +56,7 @@ __all__ = [
     "tabular",
     "train",
     "training",
+    "use_cores",
 ]
 
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import click
 
-from omd.config import Config, closest
-from omd.errors import InputError
-from omd.settings import defaults, read_number
+from omd import catalogue
+from omd.config import SETTINGS, Config, defaults, read
+from omd.errors import DISTRIBUTION, InputError, closest
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="omd", message="%(prog)s %(version)s")
+@click.version_option(package_name=DISTRIBUTION, message="%(prog)s %(version)s")
 def cli() -> None:
     """World models trained for control instead of likelihood.
 
@@ -30,20 +30,23 @@ def cli() -> None:
 
 
 def _settings(multiple: bool = False):
-    """One option for each field of `Config`, in its order and with its help."""
+    """One option for each setting, in the order of `Config` and with its help."""
 
     def decorate(command):
-        for field in reversed(dataclasses.fields(Config)):
-            if field.name == "env":
+        for one in reversed(SETTINGS.values()):
+            if one.name == "env":
                 continue
-            choices = f" [{' | '.join(c)}]" if (c := field.metadata["choices"]) else ""
-            default = defaults(field) or "steps"
+            kind = one.metadata.get("part")
+            known = [*one.choices, *(catalogue.names(kind) if kind else ())]
+            choices = f" [{' | '.join(known)}]" if known else ""
+            default = f"  [default: {defaults(one)}]" if defaults(one) else ""
+            numeric = one.type in ("number", "whole number") or one.name == "seeds"
             command = click.option(
-                f"--{field.name.replace('_', '-')}",
-                field.name,
+                f"--{one.name.replace('_', '-')}",
+                one.name,
                 multiple=multiple,
-                metavar="NAME" if field.metadata["text"] else "N",
-                help=f"{field.metadata['help']}{choices}  [default: {default}]",
+                metavar="N" if numeric else "PART" if kind else "NAME",
+                help=f"{one.metadata['help']}{choices}{default}",
             )(command)
         return command
 
@@ -80,6 +83,7 @@ def train(
     import omd
     from omd.reports import tables as report
 
+    omd.use_cores(config)
     run = omd.train(config, out=out, name=name, resume=resume, track=track, progress=not quiet)
     report.show(run)
     if not run.finished:
@@ -158,16 +162,20 @@ def watch(run: str, out: str | None, seed: int | None, steps: int | None, quiet:
 
 
 @cli.command("list")
-@click.argument("what", required=False, metavar="[environments|objectives|hypergradients|runs]")
+@click.argument("what", required=False, metavar="[environment|objective|learner|model|…|run]")
+@click.argument("name", required=False)
 @click.option("--out", default="runs", show_default=True, help="Folder that holds the runs.")
-def list_(what: str | None, out: str) -> None:
-    """What there is: environments, objectives, hypergradients, runs."""
+def list_(what: str | None, name: str | None, out: str) -> None:
+    """What there is of a kind; with a NAME, the settings of that part.
+
+    \b
+    omd list objective
+    omd list objective vep
+    omd list hypergradient mylab.solvers:Mine
+    """
     from omd.reports import tables as report
 
-    sections = ("environments", "objectives", "hypergradients", "runs")
-    wanted = sections if what is None else (closest("section", what, sections),)
-    for section in wanted:
-        report.listing(section, pathlib.Path(out), brief=what is None)
+    report.listing(what, name, pathlib.Path(out))
 
 
 @cli.command()
@@ -247,29 +255,39 @@ def gradcheck(problem: str | None) -> None:
 
 
 def _read(given: dict[str, Any]) -> dict[str, Any]:
-    """Numbers from the command line's text; `Config` checks and rejects the rest."""
-    texts = {f.name for f in dataclasses.fields(Config) if f.metadata["text"]}
-    return {k: v if k in texts else read_number(k, v) for k, v in given.items()}
+    """Values from the command line's text; `Config` checks and rejects the rest."""
+    return {name: read(name, text) for name, text in given.items()}
 
 
 def _axes(given: dict[str, tuple[str, ...]]) -> dict[str, list[Any]]:
-    """Values of each setting that was given; commas part those of all but hypergradients."""
+    """Values of each setting that was given, parted by commas; one that is followed by key=value
+    belongs to the part before it."""
     axes = {}
     for name, texts in given.items():
-        if name != "hypergradient":
-            texts = tuple(part.strip() for text in texts for part in text.split(","))
-        if texts:
-            axes[name] = [_read({name: text})[name] for text in texts]
+        pieces: list[str] = []
+        for text in texts:
+            first, *others = (piece.strip() for piece in text.split(","))
+            pieces.append(first)
+            for piece in others:
+                more = "=" in piece.partition(":")[0]
+                pieces[-1:] = [f"{pieces[-1]},{piece}"] if more else [pieces[-1], piece]
+        if pieces:
+            axes[name] = [read(name, piece) for piece in pieces]
     return axes
 
 
 def _resumed(path: pathlib.Path, given: dict[str, Any]) -> Config:
     """The run's own settings with the given ones on top; the library rejects a difference."""
-    return dataclasses.replace(Config.of_run(path), **_read(given))
+    from omd.runs.stored import read_settings
+
+    return dataclasses.replace(read_settings(path), **_read(given))
 
 
 def main() -> None:
     """Entry point: bad input is one sentence on stderr and exit code 2."""
+    # parts and environments of one's own stand in the folder where one works
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     try:
         cli(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -6,14 +6,31 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from omd import envs
 from omd.config import Config
 from omd.runs import run as runs
 from omd.runs.progress import display
 from omd.runs.run import Run, load
 from omd.sweeps import driver
 from omd.sweeps.store import Sweep
+from omd.training import devices
 
-__all__ = ["load", "sweep", "train"]
+__all__ = ["load", "sweep", "train", "use_cores"]
+
+
+def use_cores(config: Config | None = None) -> None:
+    """Set this process up for lanes on all cores: a CPU device a core, threads that don't wait for
+    each other. Call it before JAX is first used; a library call never does it by itself.
+
+    With a configuration, as its lanes and layers need it: raises `InputError` where its
+    environment can't be made. The command line calls it before it trains.
+    """
+    lanes, hidden = 10**6, None
+    if config is not None:
+        lanes, hidden = len(config.seed_list), config.hidden
+        if envs.on_host(config.env):
+            lanes, hidden = 1, runs.resolved(config).hidden
+    devices.prepare(lanes, hidden)
 
 
 def train(

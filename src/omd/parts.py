@@ -133,15 +133,15 @@ def checked(name: str, one: Setting, value: Any) -> Any:
 def _number(name: str, one: Setting, value: Any) -> Any:
     if _is_traced(value):
         return value
-    whole = one.type == "whole number"
-    if isinstance(value, bool | str | bytes) or (whole and getattr(value, "ndim", 0)):
+    whole, many = one.type == "whole number", bool(getattr(value, "ndim", 0))
+    if isinstance(value, bool | str | bytes) or (whole and many):
         raise InputError(f"{name} is {value!r}: give a {'whole ' * whole}number")
     try:
-        numbers = [float(value)] if not getattr(value, "ndim", 0) else _entries(value)
+        numbers = _entries(value) if many else [float(value)]
     except (TypeError, ValueError, OverflowError):
         raise InputError(f"{name} is {value!r}: give a {'whole ' * whole}number") from None
     for number in numbers:
-        shown = number if getattr(value, "ndim", 0) else value
+        shown = number if many else value
         if whole and math.isfinite(number) and number != math.floor(number):
             raise InputError(f"{name} is {shown!r}: give a whole number")
         if not math.isfinite(number):
@@ -153,7 +153,7 @@ def _number(name: str, one: Setting, value: Any) -> Any:
         if number > high or (one.metadata.get("open_high") and number >= high):
             than = "below" if one.metadata.get("open_high") else "of at most"
             raise InputError(f"{name} is {shown!r}: give a number {than} {high:g}")
-    if getattr(value, "ndim", 0) or hasattr(value, "aval"):  # an array stays one
+    if many or hasattr(value, "aval"):  # an array stays one
         return value
     return int(value) if whole else float(value)
 
@@ -271,7 +271,7 @@ def told_by(error: BaseException) -> str:
 
 def pairs(name: str, text: str) -> list[tuple[str, str]]:
     """`key=value,key=value` taken apart; raises `InputError` where it isn't that."""
-    found = []
+    found: list[tuple[str, str]] = []
     for item in text.split(",") if text.strip() else ():
         key, equals, value = (x.strip() for x in item.partition("="))
         if not equals or not key:
@@ -345,7 +345,7 @@ def _word(name: str, value: Any) -> str:
     if isinstance(value, float):
         short = repr(value).replace("e-0", "e-").replace("e+0", "e+")
         return short.removesuffix(".0") if float(short.removesuffix(".0")) == value else short
-    raise InputError(f"{name} is {value!r}, which can't be written as text: give a number or a text")
+    raise InputError(f"{name} is {value!r}, which text can't hold: give a number or a text")
 
 
 def label_of(part: Any) -> str:

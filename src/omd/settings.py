@@ -22,20 +22,20 @@ class Settings(Config):
         from omd.agents.objectives.objective import Objective
         from omd.implicit import AbstractMethod
 
-        objective: Objective
-        learner: Learner
-        model: Model
-        hypergradient: AbstractMethod
-        steps: int
-        learning_rate: float
-        inner_learning_rate: float
-        tau: float
-        temperature: float
-        epsilon: float
-        hidden: int
-        model_hidden: int
-        random_steps: int
-        evaluate_every: int
+        objective: Objective = parts.setting()
+        learner: Learner = parts.setting()
+        model: Model = parts.setting()
+        hypergradient: AbstractMethod = parts.setting()
+        steps: int = parts.setting()
+        learning_rate: float = parts.setting()
+        inner_learning_rate: float = parts.setting()
+        tau: float = parts.setting()
+        temperature: float = parts.setting()
+        epsilon: float = parts.setting()
+        hidden: int = parts.setting()
+        model_hidden: int = parts.setting()
+        random_steps: int = parts.setting()
+        evaluate_every: int = parts.setting()
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,14 +7,14 @@ import pathlib
 
 import pandas as pd
 
-from omd.config import Config
+from omd.config import SETTINGS
+from omd.errors import InputError
 from omd.runs import run
 from omd.runs.rows import joined, settings_row
 from omd.runs.run import LAST
 from omd.sweeps import collect
 from omd.sweeps.collect import RESULTS
 from omd.sweeps.store import SWEEP, Sweep
-from omd.types import InputError
 
 
 def results(path: str | os.PathLike) -> pd.DataFrame:
@@ -54,9 +54,8 @@ def final_returns(frame: pd.DataFrame) -> pd.DataFrame:
     errors = last.groupby("lane")["model_mse"].mean().rename("final_model_mse")
     first = whole[whole["step"] == 0].set_index("lane")["episode_return"].rename("initial_return")
     lanes = whole.drop_duplicates("lane").set_index("lane")
-    settings = [c for c in lanes.columns if c in _SETTINGS or c in _LANE]
+    settings = [c for c in lanes.columns if c in SETTINGS or c in _LANE]
     return lanes[settings].join([returns, errors, first]).reset_index()
 
 
-_SETTINGS = set(Config.__dataclass_fields__) - {"seeds"}
 _LANE = ("seed", "status", "random_model_mse")

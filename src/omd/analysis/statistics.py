@@ -11,7 +11,7 @@ import pandas as pd
 import scipy.stats
 from numpy.typing import ArrayLike
 
-from omd.types import InputError
+from omd.errors import InputError
 
 LEVEL = 0.95
 RESAMPLES = 9999

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from omd.envs.host import build
-from omd.errors import InputError
+from omd.errors import InputError, install
 
 _IDS = ["HalfCheetah-v5", "Hopper-v5", "Walker2d-v5"]
 
@@ -36,7 +36,7 @@ def load(id: str, name: str, arguments: Mapping[str, Any]) -> tuple[Walker, Para
             from mujoco import mjx
     except ImportError as error:
         raise InputError(
-            f"environment {id!r} needs a package that is missing: run `pip install 'omd[mjx]'`"
+            f"environment {id!r} needs a package that is missing: run `{install('mjx')}`"
         ) from error
     try:
         return Walker(mjx, original), Params(original.spec.max_episode_steps)

@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 
 from omd.envs.protocol import Draw, derive
 from omd.envs.spaces import action_fields, kind
-from omd.types import EnvSpec, InputError, PyTree, Step
+from omd.errors import InputError
+from omd.types import EnvSpec, PyTree, Step
 
 
 def failed(id: str, error: Exception) -> InputError:

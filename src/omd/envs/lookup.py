@@ -165,13 +165,3 @@ def _of_object(env: Any, id: str) -> Source:
         f"environment {id!r} is an object that steps in Python: give its class or a function that "
         "makes it, for each lane needs its own"
     )
-
-
-def _count(name: str, value: int, least: int) -> int:
-    try:
-        count = operator.index(value)
-    except TypeError:
-        count = least - 1
-    if count < least:
-        raise InputError(f"{name} is {value!r}: give a whole number of at least {least}")
-    return count

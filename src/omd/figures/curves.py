@@ -8,9 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from omd.figures.style import COLOURS, MARKERS
-
-HOLLOW = ("MLE", "identity")
+from omd.figures.style import look
 
 
 def table(x: np.ndarray, seed: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -32,13 +30,13 @@ def draw_seeds(
     **line: Any,
 ) -> None:
     """The mean over seeds as a line with markers, and every seed as a faint line behind it."""
-    colour = COLOURS[label]
+    shown = look(label)
+    colour = shown.colour
     values, ys = table(x, seed, y)
     axes.plot(values, ys, color=colour, linewidth=0.6, alpha=0.25, zorder=1.5)
-    options = {"marker": MARKERS[label], "label": name or label, "clip_on": False, **line}
+    options = {"marker": shown.marker, "label": name or label, "clip_on": False, **line}
     # hollow markers for one of two: curves that coincide stay visible
-    face = "white" if label in HOLLOW else colour
-    axes.plot(values, ys.mean(axis=1), color=colour, markerfacecolor=face, **options)
+    axes.plot(values, ys.mean(axis=1), color=colour, markerfacecolor=shown.face, **options)
 
 
 def draw_standard_error(
@@ -48,11 +46,11 @@ def draw_standard_error(
     values, ys = table(x, seed, y)
     mean = ys.mean(axis=1)
     error = ys.std(axis=1, ddof=1) / np.sqrt(ys.shape[1]) if ys.shape[1] > 1 else 0 * mean
-    colour = COLOURS[label]
+    shown = look(label)
+    colour = shown.colour
     axes.fill_between(values, mean - error, mean + error, color=colour, alpha=0.2, linewidth=0)
-    face = "white" if label in HOLLOW else colour
     axes.plot(
-        values, mean, color=colour, marker=MARKERS[label], markerfacecolor=face, label=name,
+        values, mean, color=colour, marker=shown.marker, markerfacecolor=shown.face, label=name,
         clip_on=False,
     )  # fmt: skip
 

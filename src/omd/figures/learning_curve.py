@@ -7,16 +7,17 @@ import pathlib
 import numpy as np
 import pandas as pd
 
-from omd.config import Config
+from omd import parts
 from omd.figures import style
 from omd.runs import files
+from omd.settings import Settings
 
 WINDOW = 5
 """Evaluations that the drawn lines average over."""
 
 
 @style.styled
-def draw(metrics: pd.DataFrame, config: Config, path: pathlib.Path) -> None:
+def draw(metrics: pd.DataFrame, config: Settings, path: pathlib.Path) -> None:
     """Write a PNG: each seed a faint line, their mean, and the standard error as a band."""
     panels = {"episode_return": "episode return"}
     if "model_mse" in metrics and metrics["model_mse"].notna().any():
@@ -24,7 +25,7 @@ def draw(metrics: pd.DataFrame, config: Config, path: pathlib.Path) -> None:
     figure = style.new_figure(4.4 * len(panels), 3.3)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     name = config.label
-    colour = style.COLOURS.get(name, style.GREY)
+    colour = style.look(parts.text_of(type(config.objective))).colour
     for axis, (column, label) in zip(axes, panels.items(), strict=True):
         table = metrics.pivot(index="step", columns="seed", values=column).dropna(how="all")
         smooth = table.rolling(WINDOW, min_periods=1).mean()
@@ -42,7 +43,7 @@ def draw(metrics: pd.DataFrame, config: Config, path: pathlib.Path) -> None:
     count = metrics["seed"].nunique()
     spread = f"{count} seeds, mean and standard error" if count > 1 else "1 seed"
     noise = f", {config.distractors} distractors" if config.distractors else ""
-    width = "" if config.objective == "none" else f", model width {config.model_hidden}"
+    width = "" if not config.objective.uses_model else f", model width {config.model_hidden}"
     figure.suptitle(f"{name} on {config.env}{width}{noise}", fontsize=11)
     style.caption(figure, f"{spread}; lines average {WINDOW} evaluations of "
                           f"{config.evaluate_episodes} episodes")  # fmt: skip

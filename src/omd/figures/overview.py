@@ -21,8 +21,7 @@ def draw(finals: pd.DataFrame, by: Sequence[str]) -> bytes:
     figure = style.new_figure(8, 1.3 + 0.22 * len(table))
     axes = figure.add_subplot()
     for place, row in enumerate(table.to_dict("records")):
-        name = str(row.get("objective", "")).upper()
-        colour = style.COLOURS.get(name, style.GREY)
+        colour = style.look(str(row["objective"])).colour if "objective" in row else style.GREY
         chosen = (finals[list(by)] == pd.Series({k: row[k] for k in by})).all(axis=1)
         values = finals.loc[chosen, "final_return"]
         axes.plot(values, [place] * len(values), ".", color=colour, alpha=0.4, markersize=4)

@@ -6,29 +6,27 @@ import csv
 import io
 import json
 import textwrap
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from omd import catalogue, parts
+from omd.errors import InputError
 from omd.runs import files
 from omd.runs.provenance import provenance
-from omd.types import InputError
 
 Progress = Callable[[str], None]
 """Hears a line of text now and then."""
 
-COLOURS = {
-    "OMD": "#D55E00", "MLE": "#0072B2", "VEP": "#009E73",
-    "exact": "#D55E00", "identity": "#009E73",
-}  # fmt: skip
-MARKERS = {"OMD": "o", "MLE": "s", "VEP": "^", "exact": "o", "identity": "s"}
 PALETTE = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""For curves without a colour of their own (Okabe and Ito's)."""
+"""Colours of curves (Okabe and Ito's)."""
+MARKS = ("o", "s", "^", "D", "v", "P", "X")
 GREY = "#666666"
 
 SETTINGS = {
@@ -45,6 +43,38 @@ SETTINGS = {
     "lines.markersize": 4.5,
     "pdf.fonttype": 42,
 }
+
+
+class Look(NamedTuple):
+    """How one objective, or one method of a figure, is drawn everywhere."""
+
+    label: str
+    colour: str
+    marker: str
+    face: str
+    """Colour inside the marker."""
+
+
+def look(name: str) -> Look:
+    """The look of an objective by its text; shipped ones in the catalogue's order, one's own by
+    the letters of their name. Other names, such as figure 6's methods, keep theirs as label."""
+    if name in _METHODS:
+        return Look(name, *_METHODS[name])
+    text, shipped = name.lower() if name.isupper() else name, catalogue.names("objective")
+    head, label = text.partition(":")[0], parts.label_of(text)
+    if head in shipped:
+        place = shipped.index(head)
+    else:
+        place = len(shipped) + zlib.crc32(label.encode()) % (len(PALETTE) - len(shipped))
+    colour = PALETTE[place]
+    return Look(label, colour, MARKS[place], "white" if place == 1 else colour)
+
+
+_METHODS = {
+    "exact": (PALETTE[0], "o", PALETTE[0]),
+    "identity": (PALETTE[2], "s", "white"),
+}
+"""Of figure 6: colour, marker, and the colour inside it."""
 
 
 def check_options(budget: str, projection: str, seeds: int) -> None:

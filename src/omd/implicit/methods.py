@@ -32,6 +32,11 @@ class AbstractMethod(eqx.Module):
         approximations do so where `check`.
         """
 
+    @property
+    def products(self) -> int:
+        """At most so many products with the Jacobian in one solve; 1 where it isn't known."""
+        return 1
+
     def image(self, problem: LeastSquares, g: PyTree) -> tuple[Float[Array, "blocks m"], Report]:
         """J u for a least-squares problem, which is all that a gradient asks of u where only the
         residuals depend on θ; a method that has it without u says so here."""

@@ -14,10 +14,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from omd import envs
+from omd.config import env_text
 from omd.envs import host
+from omd.errors import InputError
 from omd.runs import files, folder
 from omd.runs.run import Run
-from omd.types import InputError
 
 STEPS = 300
 """Steps that are shown unless told otherwise; an episode that ends before ends the picture."""
@@ -57,7 +58,12 @@ def film(
     imageio = _imageio(path)
     config = run.config
     make = functools.partial(
-        envs.make, config.env, lanes=1, distractors=config.distractors, dtype=config.precision
+        envs.make,
+        config.env,
+        lanes=1,
+        arguments=config.env_arguments,
+        distractors=config.distractors,
+        dtype=config.precision,
     )
     with _variables(), folder.precision(config):
         stage = _stage(config.env, make)
@@ -79,15 +85,16 @@ class _Stage:
         self.env, self.draw, self.rate = env, draw, rate
 
 
-def _stage(id: str, make: Callable[..., Any]) -> _Stage:
+def _stage(env_of_run: Any, make: Callable[..., Any]) -> _Stage:
     """The environment that the run was trained in, with a renderer; raises `InputError`."""
-    env = make()
+    id, env = env_text(env_of_run), make()
     if env.on_host:
         env.close()
         env = make(render_mode="rgb_array")
         inner = getattr(env, "unwrapped", env)
         return _Stage(env, lambda state: inner.render()[0], inner.frames_per_second)
-    backend, name = envs.resolve(id)
+    source = envs.resolve(env_of_run)
+    backend, name = source.backend, source.made
     if name not in _POSES and backend != "mjx":
         raise InputError(
             f"environment {id!r} has no renderer: those of gymnax that have one are "
@@ -123,7 +130,7 @@ def _play(
     state, observation = jax.block_until_ready(stage.env.reset(keys))
     act = functools.partial(run.act, seed=seed)
     act(np.asarray(observation[0]))  # a seed that is none of the run's is told before drawing
-    frames = [_first(run.config.env, functools.partial(stage.draw, state))]
+    frames = [_first(env_text(run.config.env), functools.partial(stage.draw, state))]
     for index in track(range(1, (steps or STEPS) + 1)):
         action = act(np.asarray(observation[0]))[None]
         keys = jax.vmap(lambda key, i=index: jax.random.fold_in(key, i))(keys)
@@ -168,7 +175,7 @@ def _first(id: str, draw: Callable[[], Frame]) -> Frame:
         frame = draw()
     except gymnasium.error.DependencyNotInstalled as error:
         raise InputError(
-            f"drawing {id!r} needs a package that is missing: run `pip install 'omd[watch]'`"
+            f"drawing {id!r} needs a package that is missing: run `{install('watch')}`"
         ) from error
     except Exception as error:
         raise InputError(

@@ -17,13 +17,13 @@ import pandas as pd
 
 from omd.analysis import frames
 from omd.analysis.statistics import aggregate
+from omd.errors import InputError
 from omd.figures import overview
 from omd.figures.paper.swept import shared_settings
 from omd.reports.paper_settings import differences
 from omd.runs import files
 from omd.sweeps import driver
 from omd.sweeps.store import SWEEP, Sweep
-from omd.types import InputError
 
 PAGE = "report.html"
 ROWS = 200

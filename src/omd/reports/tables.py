@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import pathlib
 import sys
@@ -9,22 +10,18 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import rich.console
+import rich.markup
 import rich.table
 
-from omd.config import HYPERGRADIENTS, OBJECTIVES
+from omd import catalogue, parts
+from omd.config import env_text
+from omd.errors import InputError, closest
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from omd.runs.run import Run
     from omd.sweeps.store import Sweep
-
-PURPOSES = {
-    "omd": "the true Bellman error, through the optimal Q-function (eq. 12, 13)",
-    "mle": "likelihood of next states and rewards (eq. 1)",
-    "vep": "values of random value functions at the next state (eq. 14)",
-    "none": "nothing: no model, true transitions",
-}
 
 
 def mean_and_error(values: pd.Series) -> str:
@@ -38,7 +35,7 @@ def show(run: Run) -> None:
     """The table at the end of a run, and where its picture is."""
     console = rich.console.Console()
     returns, diverged = run.final_returns(), run.diverged()
-    table = rich.table.Table(title=f"{run.config.label} on {run.config.env}")
+    table = rich.table.Table(title=f"{run.config.label} on {env_text(run.config.env)}")
     table.add_column("seed", justify="right")
     table.add_column("return (last 10 evaluations)", justify="right")
     table.add_column("model MSE", justify="right")
@@ -113,15 +110,61 @@ def show_evaluation(frame: pd.DataFrame, episodes: int) -> None:
     rich.console.Console().print(table)
 
 
-def listing(section: str, out: pathlib.Path, brief: bool) -> None:
-    """Print one section of `omd list`; `brief` cuts the long list of environments."""
+SECTIONS = {"environments": "environment", "runs": "run", **{f"{k}s": k for k in catalogue.BASES}}
+"""What `omd list` shows: the word for all of a kind, and for one of it."""
+
+
+def listing(what: str | None, name: str | None, out: pathlib.Path) -> None:
+    """Print what there is of one kind, or of each; or the settings of one part."""
     console = rich.console.Console(highlight=False)
-    console.print(f"[bold]{section}")
-    for line in _LISTINGS[section](out, brief):
-        console.print(f"  {line}", soft_wrap=True, markup=False)
+    plural = {one: many for many, one in SECTIONS.items()}
+    if what is not None:
+        kind = SECTIONS.get(what) or closest("section", what, plural)
+        if name is not None:
+            if kind not in catalogue.BASES:
+                raise InputError(f"{kind} has no settings to list: leave {name!r} out")
+            _show_part(console, kind, name)
+            return
+    for section in SECTIONS if what is None else (plural[kind],):
+        console.print(f"[bold]{section}")
+        for line in _lines(section, out, brief=what is None):
+            console.print(f"  {line}", soft_wrap=True, markup=False)
 
 
-def _environments(out: pathlib.Path, brief: bool) -> list[str]:
+def _lines(section: str, out: pathlib.Path, brief: bool) -> list[str]:
+    if section == "environments":
+        return _environments(brief)
+    if section == "runs":
+        return _runs(out)
+    entries = catalogue.entries(SECTIONS[section]).values()
+    return [f"{entry.name}: {entry.purpose}" for entry in entries]
+
+
+def _show_part(console: rich.console.Console, kind: str, text: str) -> None:
+    """A part's purpose, and its settings with their defaults and limits."""
+    name, _ = parts.split(kind, text)
+    entry = catalogue.entries(kind).get(name)
+    cls = parts.named(kind, entry.where if entry else name)
+    words = entry.purpose if entry else (cls.__doc__ or "").strip().partition("\n")[0]
+    console.print(f"{kind} {name}: {words}", soft_wrap=True, markup=False)
+    if entry:
+        console.print(f"class: {entry.where}", soft_wrap=True, markup=False)
+    settings = parts.settings_of(cls)
+    if not settings:
+        console.print("no settings of its own")
+        return
+    table = rich.table.Table()
+    for column in ("setting", "default", "values", "what it is"):
+        table.add_column(column)
+    for one in settings:
+        values = " or ".join(map(str, one.choices)) or f"{one.type} {one.limits}".strip()
+        default = "must be given" if one.default is dataclasses.MISSING else str(one.default)
+        words = str(one.metadata.get("help", ""))
+        table.add_row(*map(rich.markup.escape, (one.name, default, values, words)))
+    console.print(table)
+
+
+def _environments(brief: bool) -> list[str]:
     from omd import envs
 
     lines = []
@@ -133,7 +176,7 @@ def _environments(out: pathlib.Path, brief: bool) -> list[str]:
     return lines
 
 
-def _runs(out: pathlib.Path, brief: bool) -> list[str]:
+def _runs(out: pathlib.Path) -> list[str]:
     from omd.runs.run import load
 
     lines = []
@@ -141,23 +184,17 @@ def _runs(out: pathlib.Path, brief: bool) -> list[str]:
         run = load(config.parent)
         state = "finished" if run.finished else f"at step {run.step} of {run.config.steps}"
         figures = "" if run.metrics.empty else f", return {mean_and_error(run.final_returns())}"
-        lines.append(f"{run.path}: {run.config.objective} on {run.config.env}, {state}{figures}")
+        lines.append(
+            f"{run.path}: {parts.text_of(run.config.objective)} on "
+            f"{env_text(run.config.env)}, {state}{figures}"
+        )
     return lines or [f"none in {out}"]
-
-
-_LISTINGS = {
-    "environments": _environments,
-    "objectives": lambda out, brief: [f"{name}: {PURPOSES[name]}" for name in OBJECTIVES],
-    "hypergradients": lambda out, brief: list(HYPERGRADIENTS),
-    "runs": _runs,
-}
 
 
 def gradcheck(problem: str | None) -> None:
     """Print the comparison of hypergradients on one problem of the zoo, or on all."""
     import jax
 
-    from omd.config import closest
     from omd.implicit import problems
 
     names = problems.names()

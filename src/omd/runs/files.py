@@ -17,7 +17,8 @@ import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from omd.types import InputError, PyTree
+from omd.errors import InputError
+from omd.types import PyTree
 
 
 @contextlib.contextmanager

@@ -15,23 +15,25 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from omd import envs
-from omd.config import Config
+from omd import envs, parts
+from omd.config import Config, env_text
+from omd.errors import InputError
 from omd.runs import files
-from omd.training import devices, replay
+from omd.settings import Settings, resolve
+from omd.training import replay
 from omd.training.program import LaneState, Program
-from omd.types import InputError
 
 METRICS, CHECKPOINT, DIVERGED = "metrics.parquet", "checkpoint.safetensors", "diverged.json"
 
 
-def precision(config: Config) -> contextlib.AbstractContextManager:
+def precision(config: Config) -> contextlib.AbstractContextManager[None]:
     """64-bit arithmetic for the block, where the run asks for it."""
     return jax.enable_x64(config.precision == "float64")
 
 
-def lanes_of(config: Config) -> list[Config]:
-    return [dataclasses.replace(config, seeds=(seed,)) for seed in config.seed_list]
+def lanes_of(settings: Settings) -> list[Settings]:
+    """The settings of each lane: one seed each."""
+    return [dataclasses.replace(settings, seeds=(seed,)) for seed in settings.seed_list]
 
 
 def program_of(config: Config, lanes: int | None = None) -> Program:
@@ -40,18 +42,13 @@ def program_of(config: Config, lanes: int | None = None) -> Program:
     settings don't go with it."""
     lanes = lanes or len(config.seed_list)
     make = functools.partial(
-        envs.make, config.env, distractors=config.distractors, dtype=jnp.dtype(config.precision)
-    )
-    # making a JAX environment starts JAX, making a host environment doesn't
-    on_host = envs.on_host(config.env)
-    if not on_host:
-        devices.prepare(lanes, config.hidden)
+        envs.make, config.env, arguments=config.env_arguments, distractors=config.distractors,
+        dtype=jnp.dtype(config.precision),
+    )  # fmt: skip
     env = make(lanes=lanes)
-    config = config.resolved(continuous=env.spec.num_actions is None)
-    if on_host:
-        devices.prepare(1, config.hidden)
-    evaluation = make(lanes=lanes * config.evaluate_episodes)
-    return Program(config, env, evaluation, lanes, config.model_hidden)
+    settings = resolve(config, env.spec)
+    evaluation = make(lanes=lanes * settings.evaluate_episodes)
+    return Program(settings, env, evaluation, lanes, settings.model_hidden)
 
 
 def save(program: Program, state: LaneState, folder: pathlib.Path, rows: pd.DataFrame) -> None:
@@ -68,7 +65,7 @@ def save(program: Program, state: LaneState, folder: pathlib.Path, rows: pd.Data
     files.save_checkpoint(folder / CHECKPOINT, state, program.env.snapshot())
 
 
-def restore(program: Program, lanes: list[Config], folder: pathlib.Path) -> LaneState:
+def restore(program: Program, lanes: list[Settings], folder: pathlib.Path) -> LaneState:
     """The state of the lanes in a folder's checkpoint, on the devices."""
     if not (folder / CHECKPOINT).exists():
         raise InputError(f"{folder} has no checkpoint yet: let it train first")
@@ -126,10 +123,16 @@ def read_divergences(folder: pathlib.Path) -> dict[int, tuple[int, str]]:
     return {int(lane): (seed, sentence) for lane, (seed, sentence) in told.items()}
 
 
-def new_folder(out: pathlib.Path, name: str | None, config: Config) -> pathlib.Path:
+def new_folder(out: pathlib.Path, name: str | None, config: Settings) -> pathlib.Path:
     """Make the run's folder; raises `InputError` if it exists or can't be made."""
     if name is None:
-        stem = re.sub(r"[^\w.-]+", "-", f"{config.env}-{config.objective}")
+        stem = re.sub(
+            r"[^\w.-]+",
+            "-",
+            "-".join(
+                _short(t) for t in (env_text(config.env), parts.text_of(type(config.objective)))
+            ),
+        )
         numbers = (i for i in range(1, 10**6) if not (out / f"{stem}-{i}").exists())
         name = f"{stem}-{next(numbers)}"
     elif not re.fullmatch(r"[\w.-]*\w[\w.-]*", name):
@@ -144,3 +147,8 @@ def new_folder(out: pathlib.Path, name: str | None, config: Config) -> pathlib.P
     except OSError as error:
         raise InputError(f"{folder} can't be written: {error.strerror}") from error
     return folder
+
+
+def _short(text: str) -> str:
+    """A name without the module before it."""
+    return text.rpartition(":")[2] if re.match(r"[\w.]+\.\w+:", text) else text

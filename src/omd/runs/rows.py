@@ -6,13 +6,20 @@ import math
 
 import pandas as pd
 
-from omd.config import Config
+from omd import parts
+from omd.config import SETTINGS
+from omd.settings import Settings
 
 STATUSES = ("finished", "diverged", "unfinished", "failed", "missing")
 
 
-def settings_row(config: Config, lane: int, seed: int) -> dict[str, object]:
+def settings_row(config: Settings, lane: int, seed: int) -> dict[str, object]:
+    """The settings of a lane as a row of a frame: parts as the text that tells them apart."""
     values = config.to_dict()
+    for name, one in SETTINGS.items():
+        if one.metadata.get("part"):
+            values[name] = parts.text_of(getattr(config, name))
+    values["env_args"] = ",".join(f"{k}={v}" for k, v in config.env_args)
     del values["seeds"]
     return {"lane": lane, "seed": seed, **values}
 

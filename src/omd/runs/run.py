@@ -14,13 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from omd import envs
 from omd.config import Config
-from omd.runs import files, folder, session
+from omd.errors import InputError
+from omd.runs import files, folder, session, stored
 from omd.runs.provenance import provenance
 from omd.runs.session import Report
 from omd.runs.trackers import check_tracker, open_tracker
+from omd.settings import Settings, resolve
 from omd.training.program import LaneState, Program
-from omd.types import InputError
 
 LAST = 10
 """Evaluations over which the final return of a lane is averaged."""
@@ -29,7 +31,7 @@ LAST = 10
 class Run:
     """A run folder: `config`, `metrics`, and the trained lanes, which can `act`."""
 
-    def __init__(self, path: pathlib.Path, config: Config, metrics: pd.DataFrame) -> None:
+    def __init__(self, path: pathlib.Path, config: Settings, metrics: pd.DataFrame) -> None:
         self.path, self.config, self.metrics = path, config, metrics
 
     @property
@@ -114,7 +116,7 @@ class Run:
 def load(path: str | os.PathLike) -> Run:
     """A run from its folder; raises `InputError` if it is none."""
     path = pathlib.Path(path)
-    config = Config.of_run(path)
+    config = stored.read_settings(path)
     if not (path / folder.METRICS).is_file():
         return Run(path, config, pd.DataFrame(columns=["lane", "seed", "step", "diverged"]))
     return Run(path, config, pd.read_parquet(path / folder.METRICS))
@@ -133,8 +135,9 @@ def start(
     with folder.precision(config):
         program = folder.program_of(config)
         config = program.config
+        values = stored.to_json(config)
         path = folder.new_folder(pathlib.Path(out), name, config)
-        files.write_json(path / "config.json", config.to_dict())
+        files.write_json(path / stored.CONFIG, values)
         files.write_json(path / "provenance.json", {"sessions": [provenance()]})
         return _train(
             program,
@@ -157,7 +160,7 @@ def resume(
     """Go on with a run where its last checkpoint left it; `config`, if given, must be its own."""
     run = load(path)
     if config is not None:
-        config = config.resolved(continuous=run.config.learner == "sac")
+        config = resolved(config)
     if config is not None and config.to_dict() != run.config.to_dict():
         mine, theirs = config.to_dict(), run.config.to_dict()
         other = [
@@ -169,7 +172,7 @@ def resume(
     if run.finished:
         return run
     check_tracker(track)
-    config = run.config
+    config = run.config if config is None else config
     with folder.precision(config):
         program = folder.program_of(config)
         if (run.path / folder.CHECKPOINT).exists():
@@ -184,10 +187,24 @@ def resume(
         return _train(program, state, config, run.path, rows, track, on_report)
 
 
+def resolved(config: Config) -> Settings:
+    """The settings of a run of this configuration. Makes its environment once; raises `InputError`
+    where that can't be made, and for settings that don't go together."""
+    with folder.precision(config):
+        made = envs.make(
+            config.env, lanes=1, arguments=config.env_arguments, distractors=config.distractors,
+            dtype=jnp.dtype(config.precision),
+        )  # fmt: skip
+        try:
+            return resolve(config, made.spec)
+        finally:
+            made.close()
+
+
 def _train(
     program: Program,
     state: LaneState,
-    config: Config,
+    config: Settings,
     path: pathlib.Path,
     rows: session.Rows,
     track: str | None,

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from omd.config import Config
 from omd.runs import folder
 from omd.runs.signals import Stop
+from omd.settings import Settings
 from omd.training.program import LaneState, Program
 
 CHECKPOINT_SECONDS = 60.0
@@ -39,7 +39,7 @@ class Report:
 def train(
     program: Program,
     state: LaneState,
-    config: Config,
+    config: Settings,
     labels: Sequence[Mapping[str, int]],
     path: pathlib.Path,
     rows: Rows,
@@ -111,7 +111,7 @@ def train(
     return state, rows
 
 
-def boundaries(config: Config, start: int) -> list[tuple[int, bool, bool]]:
+def boundaries(config: Settings, start: int) -> list[tuple[int, bool, bool]]:
     """Chunks from `start` on, as (end, whether it learns, whether an evaluation follows)."""
     cuts = {*range(0, config.steps, config.evaluate_every), config.random_steps, config.steps}
     ends = sorted(end for end in cuts if start < end <= config.steps)

@@ -6,8 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from omd.config import closest
-from omd.types import InputError
+from omd.errors import InputError, closest, install
 
 TRACKERS = ("tensorboard",)
 
@@ -45,7 +44,5 @@ def _summary_writer():
     try:
         from tensorboardX import SummaryWriter
     except ImportError as error:
-        raise InputError(
-            "tracker 'tensorboard' needs a package: pip install 'omd[track]'"
-        ) from error
+        raise InputError(f"tracker 'tensorboard' needs a package: {install('track')}") from error
     return SummaryWriter

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 
 from omd.agents import networks
-from omd.config import Config
 from omd.runs import folder
+from omd.settings import Settings
 from omd.training.program import Program
 from omd.types import PyTree
 
@@ -34,7 +34,7 @@ class Cost(NamedTuple):
 
 
 @functools.cache
-def cost_of(config: Config) -> Cost:
+def cost_of(config: Settings) -> Cost:
     """The cost of a lane with these settings; raises `InputError` where they can't be trained."""
     program, state, traced = _traced(config)
     minibatches = program.agent.objective.minibatches
@@ -42,7 +42,7 @@ def cost_of(config: Config) -> Cost:
     return Cost(flops_of(_products(traced, _trips(program))), size_of(state) + draws)
 
 
-def products_of(config: Config) -> dict[Shape, int]:
+def products_of(config: Settings) -> dict[Shape, int]:
     """The matrix products of one environment step of a lane with its update, and how often."""
     program, _, traced = _traced(config)
     return dict(_products(traced, _trips(program)))
@@ -53,7 +53,7 @@ def flops_of(products: Mapping[Shape, int]) -> float:
     return float(sum(2 * math.prod(shape) * count for shape, count in products.items()))
 
 
-def _traced(config: Config) -> tuple[Program, PyTree, Any]:
+def _traced(config: Settings) -> tuple[Program, PyTree, Any]:
     with folder.precision(config):
         program = folder.program_of(config, 1)
         state = jax.eval_shape(lambda: program.fresh([config]))
@@ -62,9 +62,7 @@ def _traced(config: Config) -> tuple[Program, PyTree, Any]:
 
 def _trips(program: Program) -> int:
     """Products that an iterative hypergradient may take."""
-    method = program.agent.objective.method
-    cycles = getattr(method, "restart", 1) * getattr(method, "max_restarts", 1)
-    return getattr(method, "max_steps", cycles)
+    return program.agent.method.products
 
 
 def size_of(tree: PyTree) -> int:
@@ -119,7 +117,7 @@ def _inner(equation: Any) -> list[Any]:
 
 
 def seconds_per_lane_step(
-    config: Config, lanes: int, program_of: Callable[[Config, int], Program]
+    config: Settings, lanes: int, program_of: Callable[[Settings, int], Program]
 ) -> float:
     """Measured on one device, compile time apart: for estimates."""
     steps = 300

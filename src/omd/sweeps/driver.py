@@ -7,8 +7,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from omd.config import closest
-from omd.errors import InputError
+from omd.errors import InputError, closest
 from omd.runs.signals import Stop
 from omd.sweeps import spec
 from omd.sweeps.display import display

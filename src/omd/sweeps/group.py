@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from omd.agents.models.model import squared_error
-from omd.config import Config
+from omd.agents import squared_error
 from omd.runs import files, folder, session
 from omd.runs.provenance import provenance
+from omd.settings import Settings
 from omd.sweeps import plan
 from omd.sweeps.store import DONE, ERROR, PROGRESS, Sweep
 from omd.training import replay
@@ -78,7 +78,7 @@ def _train(sweep: Sweep, group: plan.Group) -> str:
 
 
 def _finish(
-    program: Program, state: LaneState, lanes: list[Config], path: pathlib.Path, seconds: float
+    program: Program, state: LaneState, lanes: list[Settings], path: pathlib.Path, seconds: float
 ) -> None:
     """Keep the agents, drop the replay buffers, and say that the group is done, in this order."""
     files.save_checkpoint(path / AGENTS, _first(state.agent, len(lanes)), {})
@@ -100,7 +100,7 @@ def _model_errors(program: Program, state: LaneState, theta: PyTree) -> list[flo
     @jax.jit
     def score(theta, buffer):
         batch = replay.sample(buffer, jnp.asarray(index), program.env.spec)
-        prediction = program.agent.objective.predict(theta, batch, jax.random.key(0))
+        prediction = program.agent.model.predict(theta, batch, jax.random.key(0))
         return squared_error(prediction, batch)
 
     def lane(number: int) -> PyTree:
@@ -114,7 +114,7 @@ def _first(tree: PyTree, lanes: int) -> PyTree:
     return jax.tree.map(lambda x: x[:lanes], tree)
 
 
-def program_of(config: Config, lanes: int) -> Program:
+def program_of(config: Settings, lanes: int) -> Program:
     """The program of so many lanes; the last ones are kept, for groups of one shape share one.
 
     A host environment has a state of its own, hence a program for each group.

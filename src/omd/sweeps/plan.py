@@ -8,8 +8,9 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from omd.config import Config
+from omd.config import SETTINGS
 from omd.errors import InputError
+from omd.settings import Settings
 
 CPU_LANES = 4
 """Lanes of a group on a CPU core, which takes them one after another: more would only make
@@ -20,11 +21,7 @@ it several times."""
 UPDATE_OVERHEAD = 8e6
 """FLOPs that would take as long as what a step does besides matrix products; for progress only."""
 
-SHAPE = tuple(
-    field.name
-    for field in dataclasses.fields(Config)
-    if field.name != "seeds" and not field.metadata["lane"]
-)
+SHAPE = tuple(n for n, one in SETTINGS.items() if n != "seeds" and not one.metadata.get("lane"))
 
 
 class Machine(NamedTuple):
@@ -49,28 +46,27 @@ class Group(NamedTuple):
     bytes: float
     """Of one lane."""
 
-    def weight(self, lanes: Sequence[Config]) -> float:
+    def weight(self, lanes: Sequence[Settings]) -> float:
         """Work of the whole group, in arbitrary units."""
         return len(self.lanes) * lanes[self.lanes[0]].steps * (self.flops + UPDATE_OVERHEAD)
 
 
-def shape_of(config: Config) -> tuple[Any, ...]:
+def shape_of(config: Settings) -> tuple[Any, ...]:
     """What all lanes of a program share."""
     return tuple(getattr(config, name) for name in SHAPE)
 
 
-def representative(lanes: Sequence[Config], padded: int) -> Config:
+def representative(lanes: Sequence[Settings], padded: int) -> Settings:
     """One configuration for all lanes of a shape: what they share, models of `padded` units, and
     defaults for what lanes may vary."""
+    usual = {**lanes[0].learner.defaults, "discount": SETTINGS["discount"].default}
     varied: dict[str, Any] = {
-        field.name: field.metadata["by_learner"].get(lanes[0].learner, field.default)
-        for field in dataclasses.fields(Config)
-        if field.metadata["lane"]
+        n: usual[n] for n, one in SETTINGS.items() if one.metadata.get("lane") and n in usual
     }
     return dataclasses.replace(lanes[0], seeds=(0,), **{**varied, "model_hidden": padded})
 
 
-def shapes(lanes: Sequence[Config]) -> dict[tuple[Any, ...], list[int]]:
+def shapes(lanes: Sequence[Settings]) -> dict[tuple[Any, ...], list[int]]:
     """Numbers of the lanes of each shape, in the order of the sweep."""
     found: dict[tuple[Any, ...], list[int]] = {}
     for number, lane in enumerate(lanes):
@@ -106,7 +102,7 @@ def available_memory() -> float:
     return 4e9
 
 
-def groups(lanes: Sequence[Config], on: Machine, size: int | None = None) -> tuple[Group, ...]:
+def groups(lanes: Sequence[Settings], on: Machine, size: int | None = None) -> tuple[Group, ...]:
     """Groups of lanes, those with the first seeds first.
 
     `size` bounds the lanes of a group; by default memory does, and on a CPU `CPU_LANES`. Raises

@@ -1,50 +1,67 @@
-"""Which learner an environment's actions call for, found out without starting JAX: on an
-accelerator the driver of a sweep must leave the memory to its workers."""
+"""What an agent must know of an environment, found out without starting JAX: on an accelerator the
+driver of a sweep must leave the memory to its workers."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import json
 import os
 import subprocess
 import sys
+import tempfile
+from typing import Any
 
+from omd.config import Config
 from omd.errors import InputError
+from omd.types import EnvSpec
 
 PROBE = """
-import sys
+import dataclasses, json, sys
 from omd import envs
 from omd.errors import InputError
+env, arguments, out = json.loads(sys.argv[1])
 try:
-    print("continuous", envs.make(sys.argv[1], lanes=1).spec.num_actions is None)
+    found = {"spec": dataclasses.asdict(envs.make(env, lanes=1, arguments=arguments).spec)}
 except InputError as error:
-    print("error", error)
+    found = {"error": str(error)}
+with open(out, "w", encoding="utf-8") as file:
+    json.dump(found, file)
 """
 
 
-@functools.cache
-def continuous(env: str) -> bool:
-    """Whether the actions of environment `env` are continuous; raises `InputError` where it can't
-    be made."""
-    import gymnasium
+def spec_of(config: Config) -> EnvSpec:
+    """What the environment of a configuration is like; raises `InputError` where it can't be made,
+    or is no text, which workers could make again."""
+    values = config.to_dict()
+    if values["env"].startswith("object of "):
+        raise InputError(
+            f"env is an {values['env']}: a sweep's workers make it again, so give its class, or a "
+            "function in a module that makes it"
+        )
+    return _probed(values["env"], json.dumps(values["env_args"]))
 
-    # JAX environments of these ids have the actions of their originals
-    name = env.removeprefix("gymnax:").removeprefix("gymnasium:")
-    if name in gymnasium.registry:
-        try:
-            made = gymnasium.make(name, disable_env_checker=True)
-            made.close()
-            return isinstance(made.action_space, gymnasium.spaces.Box)
-        except Exception:  # the probe says what is missing
-            pass
-    done = subprocess.run(
-        [sys.executable, "-c", PROBE, env],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-    )
-    if done.returncode:
-        raise InputError(f"environment {env!r} can't be made: {done.stderr.splitlines()[-1]}")
-    kind, _, text = done.stdout.splitlines()[-1].partition(" ")
-    if kind == "error":
-        raise InputError(text)
-    return text == "True"
+
+@functools.cache
+def _probed(env: str, arguments: str) -> EnvSpec:
+    with tempfile.TemporaryDirectory() as folder:
+        out = os.path.join(folder, "spec.json")
+        done = subprocess.run(
+            [sys.executable, "-c", PROBE, json.dumps([env, json.loads(arguments), out])],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "JAX_PLATFORMS": "cpu",
+                 "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )  # fmt: skip
+        if not os.path.exists(out):
+            words = done.stderr.strip().splitlines() or ["its process ended by itself"]
+            raise InputError(f"environment {env!r} can't be made: {words[-1]}")
+        with open(out, encoding="utf-8") as file:
+            found = json.load(file)
+    if "error" in found:
+        raise InputError(found["error"])
+    fields = {f.name for f in dataclasses.fields(EnvSpec)}
+    values: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in found["spec"].items()
+    }
+    return EnvSpec(**{k: v for k, v in values.items() if k in fields})

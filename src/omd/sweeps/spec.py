@@ -23,21 +23,22 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from omd.config import Config, closest
-from omd.errors import InputError
-from omd.sweeps.probe import continuous
+from omd.config import SETTINGS, Config
+from omd.errors import InputError, closest
+from omd.runs import stored
+from omd.settings import Settings, resolve
+from omd.sweeps.probe import spec_of
 
-FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 TABLES = ("about", "base", "grid")
 
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """A named list of lanes: each a configuration with one seed."""
+    """A named list of lanes: each the settings of one seed."""
 
     name: str
     about: str
-    lanes: tuple[Config, ...]
+    lanes: tuple[Settings, ...]
 
 
 def shipped() -> list[str]:
@@ -99,20 +100,19 @@ def _build(name: str, values: Mapping[str, Any], options: dict[str, list[Any]]) 
         raise InputError("a sweep has one table [base] and tables [[grid]]: write them so")
     if not grids:
         raise InputError("the sweep has no grid: give at least one table [[grid]]")
-    lanes: dict[Config, None] = {}
+    lanes: dict[Settings, None] = {}
     for number, grid in enumerate(grids, 1):
         if not isinstance(grid, Mapping):
             raise InputError(f"grid {number} is {grid!r}: write it as a table [[grid]]")
         for settings in _points(number, base, grid, options):
             try:
                 config = Config(**settings)
-                known = {"soft-q": False, "sac": True}.get(config.learner)
-                config = config.resolved(continuous(config.env) if known is None else known)
+                found = resolve(config, spec_of(config))
             except InputError as error:
                 varied = ", ".join(f"{k} {settings[k]!r}" for k in {**grid, **options})
                 raise InputError(f"grid {number}, at {varied or 'defaults'}: {error}") from error
             # a point that two grids name is one lane
-            lanes |= {dataclasses.replace(config, seeds=(s,)): None for s in config.seed_list}
+            lanes |= {dataclasses.replace(found, seeds=(s,)): None for s in found.seed_list}
     return Spec(name, str(values.get("about", "")), tuple(lanes))
 
 
@@ -122,7 +122,7 @@ def _points(
     """The settings of each point of a grid."""
     axes: dict[str, list[Any]] = {}
     for name, value in {**base, **grid, **options}.items():
-        closest("setting", name, FIELDS)
+        closest("setting", name, SETTINGS)
         if name == "seeds":  # no axis: how many lanes each point has
             if name in options:
                 value = value[0] if len(value) == 1 else tuple(value)
@@ -135,9 +135,9 @@ def _points(
         yield dict(zip(axes, point, strict=True))
 
 
-def to_json(lanes: Sequence[Config]) -> dict[str, Any]:
+def to_json(lanes: Sequence[Settings]) -> dict[str, Any]:
     """Lanes as plain values: what they all share, and what each adds."""
-    rows = [lane.to_dict() for lane in lanes]
+    rows = [stored.to_json(lane) for lane in lanes]
     shared = {k: v for k, v in rows[0].items() if all(row[k] == v for row in rows)}
     shared.pop("seeds", None)
     return {
@@ -146,6 +146,6 @@ def to_json(lanes: Sequence[Config]) -> dict[str, Any]:
     }
 
 
-def from_json(values: Mapping[str, Any]) -> tuple[Config, ...]:
+def from_json(values: Mapping[str, Any]) -> tuple[Settings, ...]:
     """The counterpart of `to_json`."""
-    return tuple(Config.of_stored({**values["base"], **row}) for row in values["lanes"])
+    return tuple(stored.from_json({**values["base"], **row}) for row in values["lanes"])

@@ -21,8 +21,8 @@ from typing import Any
 
 import filelock
 
-from omd.config import Config
 from omd.errors import InputError
+from omd.settings import Settings
 from omd.sweeps import spec as specs
 from omd.sweeps.plan import Group
 
@@ -103,7 +103,7 @@ class Sweep:
             f"go on with that one by `omd sweep {self.path}`"
         )
 
-    def configs(self, group: Group) -> list[Config]:
+    def configs(self, group: Group) -> list[Settings]:
         return [self.lanes[number] for number in group.lanes]
 
     def folder(self, group: Group) -> pathlib.Path:

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from omd import agents, envs
+from omd.errors import InputError
 from omd.runs import files, folder
 from omd.sweeps.group import AGENTS
 from omd.sweeps.store import Sweep
-from omd.types import InputError, Transition
+from omd.types import Transition
 
 
 class Trajectory(NamedTuple):
@@ -40,7 +41,11 @@ class Trained:
         with folder.precision(self.config):
             dtype = jnp.dtype(self.config.precision)
             self.env = envs.make(
-                self.config.env, lanes=1, distractors=self.config.distractors, dtype=dtype
+                self.config.env,
+                lanes=1,
+                arguments=self.config.env_arguments,
+                distractors=self.config.distractors,
+                dtype=dtype,
             )
             self.agent = agents.build(self.config, self.env.spec, group.padded)
             like = jax.tree.map(
@@ -83,7 +88,7 @@ class Trained:
         )
         with folder.precision(self.config):
             key = jax.random.key(0)
-            return np.asarray(self.agent.objective.predict(self.state.theta, batch, key).mean)
+            return np.asarray(self.agent.model.predict(self.state.theta, batch, key).mean)
 
     @functools.cached_property
     def _act(self):

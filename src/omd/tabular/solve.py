@@ -15,11 +15,11 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from omd import implicit
+from omd.errors import InputError
 from omd.tabular import adjoint, fixed_point
 from omd.tabular.bellman import Scalar
 from omd.tabular.fixed_point import Problem, iterate, solve_dense
 from omd.tabular.mdp import MDP
-from omd.types import InputError
 
 METHODS = {
     "value_iteration": (partial(iterate, step=fixed_point.value_iteration), 100_000),

@@ -1,5 +1,5 @@
 """Returns of the acting policy on environments of its own, without exploration (appendix D); with
-SAC of its mean action (design §4)."""
+SAC of its mean action (appendix F)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from omd.agents import Agent, AgentState, Hyper
-from omd.config import Config
 from omd.envs import Env
+from omd.settings import Settings
 from omd.types import Metrics
 
 BLOCK = 100
@@ -17,7 +17,7 @@ BLOCK = 100
 
 
 def evaluate(
-    agent: Agent, env: Env, agents: AgentState, hyper: Hyper, keys: Array, config: Config
+    agent: Agent, env: Env, agents: AgentState, hyper: Hyper, keys: Array, config: Settings
 ) -> Metrics:
     """Mean return and length over `evaluate_episodes` episodes of each lane, each [L].
 
@@ -48,9 +48,10 @@ def evaluate(
 
     def step(carry, draws):
         state, observation, alive, total, length = carry
-        env_keys, noise = draws
+        number, (env_keys, noise) = draws
         action = act(agents, split(observation), noise, hyper)
         state, after = env.step(state, flat(action), jax.random.wrap_key_data(env_keys))
+        alive = alive & (number < config.evaluate_max_steps)
         total = total + jnp.where(alive, after.reward, 0)
         length = length + alive
         alive = alive & ~(after.terminated | after.truncated)
@@ -58,7 +59,8 @@ def evaluate(
 
     def block(carry):
         begin, inner = carry
-        draws = jax.vmap(draw)(begin + 1 + jnp.arange(BLOCK))
+        numbers = begin + jnp.arange(BLOCK)
+        draws = numbers, jax.vmap(draw)(numbers + 1)
         return begin + BLOCK, jax.lax.scan(step, inner, draws)[0]
 
     def unfinished(carry):

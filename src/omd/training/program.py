@@ -15,8 +15,8 @@ from jaxtyping import Array, Int
 
 from omd import compilation
 from omd.agents import AgentState, Hyper, agent
-from omd.config import Config
 from omd.envs import Env
+from omd.settings import Settings
 from omd.training import devices, replay
 from omd.training.evaluation import evaluate
 from omd.types import Metrics, PyTree, Transition
@@ -31,7 +31,7 @@ class LaneState(NamedTuple):
     and its step alone, so they don't depend on which lanes run beside it or how it is cut."""
 
     key: Array
-    step: Int[Array, L]
+    step: Int[Array, " L"]
     env: PyTree
     observation: Array
     replay: replay.Replay
@@ -56,11 +56,11 @@ class Program:
     """The compiled functions of a group of lanes that share all shapes."""
 
     def __init__(
-        self, config: Config, env: Env, evaluation_env: Env, lanes: int, padded: int | None
-    ):
+        self, config: Settings, env: Env, evaluation_env: Env, lanes: int, padded: int | None
+    ) -> None:
         """`evaluation_env` has `evaluate_episodes` × `lanes` lanes of its own; `padded` is the
         width that models are padded to, their own by default."""
-        self.config = config = config.resolved(continuous=env.spec.num_actions is None)
+        self.config = config
         self.env, self.evaluation_env = env, evaluation_env
         self.agent = agent.build(config, env.spec, padded)
         self.devices = devices.count(lanes, env.on_host)
@@ -69,10 +69,9 @@ class Program:
         self.one_by_one = jax.default_backend() == "cpu"
         self._programs: dict[Key, Callable] = {}
 
-    def fresh(self, lanes: list[Config]) -> LaneState:
+    def fresh(self, lanes: list[Settings]) -> LaneState:
         """Lanes before their first step, each initialised by itself, so that its numbers are the
         same whatever runs beside it."""
-        lanes = [config.resolved(self.config.learner == "sac") for config in lanes]
         keys = [jax.random.key(config.seed_list[0]) for config in lanes]
         init_keys = [jax.random.fold_in(key, 0) for key in keys]
         reset = jax.random.wrap_key_data(
@@ -87,7 +86,7 @@ class Program:
                 agent.build(
                     dataclasses.replace(self.config, model_hidden=width),
                     self.env.spec,
-                    self.agent.model.padded,
+                    self.agent.model.setup.padded,
                 ).init
             )
             for width in {config.model_hidden for config in lanes}

@@ -133,8 +133,10 @@ class SoftQ(Learner):
     ) -> Float[Array, "batch actions"]:
         q = jnp.mean(jnp.stack(self.q(state.w, observation)), axis=0).T
         # arg max, where the operator is hard, as the limit of small temperatures
-        return jnp.where(q == q.max(1, keepdims=True), 0, -jnp.inf) if self.hard else (
-            q / hyper.temperature
+        return (
+            jnp.where(q == q.max(1, keepdims=True), 0, -jnp.inf)
+            if self.hard
+            else (q / hyper.temperature)
         )
 
     def predictions(self, w: PyTree, batch: Transition) -> Float[Array, "critics batch"]:

@@ -95,7 +95,9 @@ class Omd(Objective):
         y = context.learner.targets(
             target, batch.reward, batch.next_observation, batch, context.hyper, key
         )
-        return jax.value_and_grad(lambda w: mean_squared(context.learner.predictions(w, batch), y))(w)
+        return jax.value_and_grad(lambda w: mean_squared(context.learner.predictions(w, batch), y))(
+            w
+        )
 
     def jacobian(
         self, w: PyTree, y: Float[Array, " batch"], batch: Transition, context: Context

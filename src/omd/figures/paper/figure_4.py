@@ -11,11 +11,10 @@ from matplotlib.figure import Figure
 
 from omd.analysis import claims
 from omd.analysis.statistics import aggregate
-from omd.figures.paper.swept import Data, best, describe, load
+from omd.figures.paper.swept import Data, best, describe, load, ordered
 from omd.figures.style import (
-    COLOURS,
-    MARKERS,
     caption,
+    look,
     new_figure,
     save,
     save_table,
@@ -85,19 +84,19 @@ def _draw(data: Data, chosen: pd.DataFrame, table: pd.DataFrame, budget: str) ->
 def _panel(axes: Axes, part: pd.DataFrame, means: pd.DataFrame, column: str) -> None:
     values = sorted(part[column].unique())
     place = {value: i for i, value in enumerate(values)}
-    names = [name for name in ("omd", "mle", "vep") if name in set(part["objective"])]
+    names = ordered(part["objective"])
     for i, name in enumerate(names):
-        label = name.upper()
+        shown = look(name)
         shift = 0.12 * (i - (len(names) - 1) / 2)
         seeds = part[part["objective"] == name]
         axes.plot(
             seeds[column].map(place) + shift, seeds["final_return"], linestyle="none", marker=".",
-            markersize=4, color=COLOURS[label], alpha=0.4, zorder=1.5,
+            markersize=4, color=shown.colour, alpha=0.4, zorder=1.5,
         )  # fmt: skip
         mean = means[means["objective"] == name].sort_values(column)
         axes.errorbar(
             mean[column].map(place) + shift, mean["mean"], mean["standard_error"].fillna(0),
-            color=COLOURS[label], marker=MARKERS[label], capsize=2.5, label=label,
+            color=shown.colour, marker=shown.marker, capsize=2.5, label=shown.label,
         )  # fmt: skip
     axes.set_xticks(range(len(values)), [str(value) for value in values])
     axes.set_ylim(0, None)

@@ -12,12 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from omd.analysis import claims
+from omd.errors import InputError
 from omd.figures.curves import draw_over_steps
 from omd.figures.paper.swept import Data, best, describe, load
 from omd.figures.style import (
-    COLOURS,
     GREY,
     caption,
+    look,
     new_figure,
     save,
     save_table,
@@ -25,7 +26,6 @@ from omd.figures.style import (
     watermark,
 )
 from omd.sweeps.trained import Trained, Trajectory
-from omd.types import InputError
 
 SWEEPS = {
     "smoke": ("smoke-figure-5",),
@@ -116,7 +116,9 @@ def _predictions(data: Data, chosen: pd.DataFrame) -> Predictions | None:
         policy = Trained(data.sweeps[int(actor.sweep)], int(actor.lane))  # type: ignore[arg-type]
         episode = policy.episode()
         gained = float(episode.rewards.sum())
-        name = f"{str(actor.objective).upper()}, width {actor.model_hidden}, seed {actor.seed}, "
+        name = (
+            f"{look(str(actor.objective)).label}, width {actor.model_hidden}, seed {actor.seed}, "
+        )
         name += f"return {gained:g}"
         if found is None or gained > found[0]:
             found = gained, episode, name
@@ -160,9 +162,9 @@ def _draw(
         for objective in OBJECTIVES:
             mine = part[part["objective"] == objective]
             if not mine.empty:
-                name = objective.upper()
-                draw_over_steps(errors, mine, "model_mse", COLOURS[name], name, WINDOW)
-                draw_over_steps(returns, mine, "episode_return", COLOURS[name], name, WINDOW)
+                name, colour = look(objective).label, look(objective).colour
+                draw_over_steps(errors, mine, "model_mse", colour, name, WINDOW)
+                draw_over_steps(returns, mine, "episode_return", colour, name, WINDOW)
         random = chosen.loc[chosen["model_hidden"] == width, "random_model_mse"].mean()
         errors.axhline(
             random, color="black", linestyle=(0, (4, 3)), linewidth=1, label="random model"
@@ -199,8 +201,8 @@ def _coordinate(axes: Axes, found: Predictions, i: int, title: str) -> None:
         label="true next state",
     )  # fmt: skip
     for objective, values in found.by.items():
-        name = objective.upper()
-        axes.plot(values[:SHOWN, i], color=COLOURS[name], linewidth=1, label=name)
+        shown = look(objective)
+        axes.plot(values[:SHOWN, i], color=shown.colour, linewidth=1, label=shown.label)
     axes.set(title=f"next {title}", xlabel="step of the episode")
     axes.title.set_fontsize(9)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +11,25 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from omd.figures.style import COLOURS, GREY, MARKERS, caption, new_figure, save, styled
+from omd import parts
+from omd.errors import InputError
+from omd.figures.paper.swept import ordered
+from omd.figures.style import caption, look, new_figure, save, styled
+from omd.runs.rows import settings_row
 from omd.runs.run import LAST, Run, load
-from omd.types import InputError
 
 PANELS = {"left": "model_hidden", "right": "distractors"}
 COLUMNS = ["panel", "objective", "model_hidden", "distractors", "seed", "step", "episode_return"]
 SHARED = ("env", "learner", "steps", "evaluate_every", "batch_size")
-MODELS = ("omd", "mle", "vep")
-OWN = {
-    "inner_learning_rate": (*MODELS, "none"),
-    "tau": (*MODELS, "none"),
-    "inner_steps": (*MODELS, "none"),
-    "learning_rate": MODELS,
-    "model_output": MODELS,
-    "hypergradient": ("omd",),
+OWN: dict[str, Callable[[Any], bool]] = {
+    "inner_learning_rate": lambda objective: True,
+    "tau": lambda objective: True,
+    "inner_steps": lambda objective: True,
+    "learning_rate": lambda objective: objective.uses_model,
+    "model_output": lambda objective: objective.uses_model,
+    "hypergradient": lambda objective: objective.implicit,
 }
-"""Settings that each objective may have its own of, and the objectives that they concern."""
+"""Settings that each objective may have its own of, and which objectives they concern."""
 WIDTH = 64
 """Of the models that meet distractors, as in appendix F."""
 DASHES = ("-", "--", ":", "-.")
@@ -57,17 +59,18 @@ def _frame(runs: Sequence[Run]) -> pd.DataFrame:
     """All evaluations of all runs, with their settings beside them."""
     frames = []
     for run in runs:
-        settings: dict[str, Any] = {name: getattr(run.config, name) for name in (*SHARED, *OWN)}
-        for name in ("objective", "distractors"):
-            settings[name] = getattr(run.config, name)
-        plain = run.config.objective == "none"
-        settings["model_hidden"] = pd.NA if plain else run.config.model_hidden
+        row = settings_row(run.config, 0, 0)
+        settings: dict[str, Any] = {
+            name: row[name] for name in (*SHARED, *OWN, "objective", "distractors")
+        }
+        modelled = run.config.objective.uses_model
+        settings["model_hidden"] = run.config.model_hidden if modelled else pd.NA
         frames.append(run.metrics[run.metrics["step"] > 0].assign(**settings))
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
     if frame.empty:
         raise InputError("no run with an evaluation: give figure 8 the folders of trained runs")
     for name in (*SHARED, *OWN):
-        concerned = frame[frame["objective"].isin(OWN.get(name, frame["objective"].unique()))]
+        concerned = frame[frame["objective"].map(lambda text, n=name: _concerns(n, text))]
         groups = concerned.groupby("objective") if name in OWN else [("", concerned)]
         for objective, rows in groups:
             if rows[name].nunique() > 1:
@@ -80,10 +83,10 @@ def _frame(runs: Sequence[Run]) -> pd.DataFrame:
     frame["model_hidden"] = frame["model_hidden"].astype("Int64")
     twice = frame.duplicated(["objective", "model_hidden", "distractors", "seed", "step"])
     if twice.any():
-        row = frame[twice].iloc[0]
+        first: Any = frame[twice].iloc[0]
         raise InputError(
-            f"seed {row['seed']} of objective {row['objective']!r}, width {row['model_hidden']}, "
-            f"{row['distractors']} distractors is in two runs: give each once"
+            f"seed {first['seed']} of objective {first['objective']!r}, width {first['model_hidden']}, "
+            f"{first['distractors']} distractors is in two runs: give each once"
         )
     return frame
 
@@ -91,8 +94,9 @@ def _frame(runs: Sequence[Run]) -> pd.DataFrame:
 def _told(frame: pd.DataFrame) -> str:
     """The settings that objectives don't share, and a hypergradient other than the paper's."""
     sentences = []
-    for name, concerned in OWN.items():
-        rows = frame[frame["objective"].isin(concerned)].drop_duplicates("objective")
+    for name in OWN:
+        each = frame.drop_duplicates("objective")
+        rows = each[each["objective"].map(lambda text, n=name: _concerns(n, text))]
         values = rows.groupby(name)["objective"].apply(lambda part: " and ".join(map(_name, part)))
         if len(values) > 1 or (name == "hypergradient" and "identity" not in values.index):
             told = "; ".join(f"{value} ({names})" for value, names in values.items())
@@ -100,8 +104,13 @@ def _told(frame: pd.DataFrame) -> str:
     return "".join(sentences)
 
 
+def _concerns(setting: str, objective: str) -> bool:
+    """Whether a setting means something to an objective."""
+    return setting not in OWN or OWN[setting](parts.part_of("objective", objective))
+
+
 def _panel_of(frame: pd.DataFrame, panel: str) -> pd.DataFrame:
-    plain = frame["objective"] == "none"
+    plain = frame["model_hidden"].isna()
     if panel == "left":
         rows = frame[frame["distractors"] == 0]
     else:
@@ -147,21 +156,22 @@ def _seeds(panels: pd.DataFrame) -> str:
 
 
 def _name(objective: str) -> str:
-    return "SAC, no model" if objective == "none" else objective.upper()
+    plain = not parts.part_of("objective", objective).uses_model
+    return "SAC, no model" if plain else look(objective).label
 
 
 def _points(axes: Axes, rows: pd.DataFrame, column: str) -> None:
     """Final return of each point, in equal steps along the axis."""
     values = sorted(rows[column].dropna().unique())
     place = {value: i for i, value in enumerate(values)}
-    ordered = rows.sort_values("step")
+    in_time = rows.sort_values("step")
     keys = ["objective", "model_hidden", "distractors", "seed"]
-    tails = ordered.groupby(keys, dropna=False).tail(LAST)
+    tails = in_time.groupby(keys, dropna=False).tail(LAST)
     finals = tails.groupby(keys, dropna=False)["episode_return"].mean().reset_index()
-    names = [name for name in ("omd", "mle", "vep", "none") if name in set(finals["objective"])]
+    names = ordered(finals["objective"])
     for i, name in enumerate(names):
         label, part = _name(name), finals[finals["objective"] == name]
-        colour = COLOURS.get(name.upper(), GREY)
+        colour = look(name).colour
         if part[column].isna().all():
             axes.axhline(
                 part["episode_return"].mean(),
@@ -182,7 +192,7 @@ def _points(axes: Axes, rows: pd.DataFrame, column: str) -> None:
         axes.errorbar(
             [place[value] + shift for value in mean.index], mean.to_numpy(float),
             error.to_numpy(float), color=colour,
-            marker=MARKERS.get(name.upper(), "D"), capsize=2.5, label=label,
+            marker=look(name).marker, capsize=2.5, label=label,
         )  # fmt: skip
     axes.set_xticks(range(len(values)), [str(value) for value in values])
     axes.set_xlim(-0.5, len(values) - 0.5)
@@ -195,7 +205,7 @@ def _curves(axes: Axes, rows: pd.DataFrame, column: str) -> None:
     dash = {value: DASHES[i % len(DASHES)] for i, value in enumerate(values)}
     points: Any = rows.groupby(["objective", column], dropna=False)
     for (name, value), part in points:
-        colour = COLOURS.get(name.upper(), GREY)
+        colour = look(name).colour
         wide = part.pivot(index="step", columns="seed", values="episode_return").dropna()
         mean = wide.mean(axis=1)
         known = "" if pd.isna(value) else f", {value}"

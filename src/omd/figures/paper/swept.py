@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from omd import catalogue, parts
 from omd.analysis.frames import final_returns, results
-from omd.config import closest
+from omd.config import SETTINGS
+from omd.errors import InputError, closest
 from omd.sweeps import driver
 from omd.sweeps.store import Sweep
-from omd.types import InputError
 
 BUDGETS = ("smoke", "quick", "paper")
 GRID = ["inner_learning_rate", "tau"]
@@ -77,14 +78,23 @@ def load(
 
 def shared_settings(frame: pd.DataFrame) -> dict[str, Any]:
     """Settings of the lanes: a value, or a list of values where they differ."""
-    from omd.config import Config
-
     found: dict[str, Any] = {}
-    for name in Config.__dataclass_fields__:
+    for name in SETTINGS:
         if name in frame:
             values = frame[name].dropna().unique().tolist()
             found[name] = values[0] if len(values) == 1 else values or None
     return found
+
+
+def ordered(objectives: Iterable[str]) -> list[str]:
+    """Each objective once, shipped ones in the catalogue's order, then one's own."""
+    shipped = catalogue.names("objective")
+
+    def place(text: str) -> tuple[int, str]:
+        name = text.partition(":")[0]
+        return (shipped.index(name) if name in shipped else len(shipped)), text
+
+    return sorted(set(objectives), key=place)
 
 
 def best(finals: pd.DataFrame, point: list[str]) -> pd.DataFrame:
@@ -112,7 +122,7 @@ def describe(data: Data, chosen: pd.DataFrame) -> str:
         text += "appendix D. "
     else:
         each = (
-            f"{str(r.objective).upper()} {r.inner_learning_rate:g}, {r.tau:g}"
+            f"{parts.label_of(str(r.objective))} {r.inner_learning_rate:g}, {r.tau:g}"
             for r in rates.itertuples()
         )
         text += f"Inner learning rate, τ: {'; '.join(each)}. "

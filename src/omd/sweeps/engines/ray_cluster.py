@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from omd.errors import InputError
+from omd.errors import InputError, install
 from omd.sweeps.display import Screen
 from omd.sweeps.engines.local import ATTEMPTS, POLL_SECONDS
 from omd.sweeps.plan import Group, Machine
@@ -20,7 +20,7 @@ CPU_VARIABLES = {"NPROC": "1"}
 def check() -> None:
     """Raises `InputError` where Ray is not installed."""
     if importlib.util.find_spec("ray") is None:
-        raise InputError("engine is 'ray', which is not installed: pip install 'omd[ray]'")
+        raise InputError(f"engine is 'ray', which is not installed: {install('ray')}")
 
 
 def run(
