@@ -78,7 +78,6 @@ def build(config: Config, spec: EnvSpec, padded: int | None = None) -> Agent:
         config.inner_optimizer == "auto" and (config.objective, config.learner) == ("omd", "soft-q")
     )
     method = implicit.get(config.hypergradient)
-    assert isinstance(method, implicit.AbstractMethod)
     objective = OBJECTIVES[config.objective](
         model,
         learner,

@@ -4,14 +4,15 @@ See the README beside this file for which equation of the paper each module serv
 """
 
 from omd.implicit import problems
+from omd.implicit.comparison import GradCheck, gradcheck
 from omd.implicit.direct import Dense, PseudoInverse
-from omd.implicit.gauss_newton import GaussNewton, LeastSquares
-from omd.implicit.gradcheck import GradCheck, gradcheck
+from omd.implicit.gauss_newton import GaussNewton
 from omd.implicit.iterative import CG, GMRES, NormalCG
+from omd.implicit.least_squares import LeastSquares
 from omd.implicit.methods import AbstractMethod, Identity, Neumann, Nystrom
 from omd.implicit.registry import METHODS, get
 from omd.implicit.report import Report, Status
-from omd.implicit.root import from_fixed_point, hypergradient, root
+from omd.implicit.roots import from_fixed_point, hypergradient, root
 from omd.implicit.unrolled import Unrolled
 
 __all__ = [

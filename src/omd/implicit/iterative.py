@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import equinox as eqx
 import jax
@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import ArrayLike, PyTree
 
-from omd.implicit import check as door
-from omd.implicit.methods import AbstractMethod
+from omd.implicit import validation
+from omd.implicit.methods import AbstractMethod, machine_epsilon
 from omd.implicit.report import Report, Status, judge, relative, residuals
 from omd.implicit.theorem import constant, implicit_function
-from omd.implicit.trees import Vjp, axpy, norm, scale, subtract
+from omd.implicit.trees import Product, axpy, norm, scale, subtract
 
 # lineax tests for breakdown and for convergence of u in absolute terms: its CG gives up with NaN
 # where a Rayleigh quotient is below 200·eps·n (0.07 for 3 000 weights in float32). Solving for
@@ -29,6 +29,8 @@ class CG(AbstractMethod):
     residual of rtol or after max_steps products.
     """
 
+    solves = frozenset({"symmetric"})
+
     damping: ArrayLike = 0.0
     rtol: ArrayLike = 1e-5
     max_steps: int = eqx.field(static=True, default=100)
@@ -36,7 +38,15 @@ class CG(AbstractMethod):
     def __check_init__(self) -> None:
         _check_settings(self.damping, self.rtol, "max_steps", self.max_steps)
 
-    def solve(self, vjp: Vjp, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+    @property
+    def products(self) -> int:
+        return self.max_steps
+
+    @classmethod
+    def precise(cls, size: int, step: float) -> Self:
+        return cls(rtol=machine_epsilon() ** 0.75, max_steps=10 * size)
+
+    def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
         u, steps = _conjugate_gradient(
             lambda v: axpy(self.damping, v, vjp(v)), g, self.rtol, self.max_steps
         )
@@ -51,6 +61,8 @@ class NormalCG(AbstractMethod):
     tends to the least-squares solution of minimum norm. Status and rtol are about this equation.
     """
 
+    solves = frozenset({"symmetric", "general", "singular"})
+
     damping: ArrayLike = 0.0
     rtol: ArrayLike = 1e-5
     max_steps: int = eqx.field(static=True, default=200)
@@ -58,7 +70,15 @@ class NormalCG(AbstractMethod):
     def __check_init__(self) -> None:
         _check_settings(self.damping, self.rtol, "max_steps", self.max_steps)
 
-    def solve(self, vjp: Vjp, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+    @property
+    def products(self) -> int:
+        return self.max_steps
+
+    @classmethod
+    def precise(cls, size: int, step: float) -> Self:
+        return cls(rtol=machine_epsilon() ** 0.75, max_steps=40 * size)
+
+    def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
         transpose = jax.linear_transpose(vjp, g)
 
         def jvp(v):
@@ -81,6 +101,8 @@ class GMRES(AbstractMethod):
     `restart` products each.
     """
 
+    solves = frozenset({"symmetric", "general"})
+
     damping: ArrayLike = 0.0
     rtol: ArrayLike = 1e-5
     restart: int = eqx.field(static=True, default=20)
@@ -88,9 +110,17 @@ class GMRES(AbstractMethod):
 
     def __check_init__(self) -> None:
         _check_settings(self.damping, self.rtol, "max_restarts", self.max_restarts)
-        door.count("restart", self.restart)
+        validation.count("restart", self.restart)
 
-    def solve(self, vjp: Vjp, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+    @property
+    def products(self) -> int:
+        return self.restart * self.max_restarts
+
+    @classmethod
+    def precise(cls, size: int, step: float) -> Self:
+        return cls(rtol=machine_epsilon() ** 0.75, restart=size)
+
+    def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
         # lineax spends its first step on computing the residual of the starting point
         solver = lx.GMRES(
             rtol=0.0,
@@ -106,9 +136,9 @@ class GMRES(AbstractMethod):
 
 
 def _check_settings(damping: ArrayLike, rtol: ArrayLike, name: str, steps: int) -> None:
-    door.number("damping", damping)
-    door.number("rtol", rtol, positive=True, below=1.0)
-    door.count(name, steps)
+    validation.number("damping", damping)
+    validation.number("rtol", rtol, positive=True, below=1.0)
+    validation.count(name, steps)
 
 
 def _failure(steps: ArrayLike, max_steps: int) -> Any:
@@ -120,14 +150,14 @@ def _aim(rtol: ArrayLike) -> Any:
     return rtol / 2
 
 
-def _conjugate_gradient(operator: Vjp, right: PyTree, rtol: ArrayLike, max_steps: int):
+def _conjugate_gradient(operator: Product, right: PyTree, rtol: ArrayLike, max_steps: int):
     solver = lx.CG(rtol=0.0, atol=_aim(rtol), norm=norm, max_steps=max_steps)
     adjoint = CG(rtol=rtol, max_steps=max_steps)
     return _scaled_solve(operator, right, solver, adjoint, lx.positive_semidefinite_tag)
 
 
 def _scaled_solve(
-    operator: Vjp,
+    operator: Product,
     right: PyTree,
     solver: lx.AbstractLinearSolver,
     adjoint: AbstractMethod,
@@ -151,6 +181,6 @@ def _scaled_solve(
     return implicit_function(equation, constant(u), adjoint), solution.stats["num_steps"]
 
 
-def _equation(u: PyTree, system: tuple[Vjp, PyTree]) -> PyTree:
+def _equation(u: PyTree, system: tuple[Product, PyTree]) -> PyTree:
     operator, right = system
     return subtract(operator(u), right)

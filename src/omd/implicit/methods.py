@@ -7,23 +7,33 @@ numeric settings may be arrays (and be vmapped over), counts are static.
 from __future__ import annotations
 
 import abc
+from typing import ClassVar, Literal, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import ArrayLike, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from omd.implicit import check as door
+from omd.implicit import validation
+from omd.implicit.least_squares import LeastSquares
 from omd.implicit.report import Report, of_approximation
-from omd.implicit.trees import Vjp, axpy, scale, subtract
+from omd.implicit.trees import Product, axpy, scale, subtract
+
+Kind = Literal["symmetric", "general", "singular"]
+"""Of a square Jacobian: symmetric positive definite, non-singular, or symmetric and singular."""
 
 
 class AbstractMethod(eqx.Module):
     """A way to solve (∂h/∂w)ᵀ u = g. Subclasses are final."""
 
+    solves: ClassVar[frozenset[Kind]] = frozenset()
+    """Jacobians on which the answer is exact, given steps enough: those that it claims."""
+    needs_least_squares: ClassVar[bool] = False
+    """Does `solve` need a `LeastSquares`? `root` can't give it one."""
+
     @abc.abstractmethod
-    def solve(self, vjp: Vjp, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+    def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
         """u, a pytree like g, and what is known of it.
 
         `vjp` maps v to (∂h/∂w)ᵀ v; g is ∂J/∂w. Methods with a tolerance always compute their
@@ -31,11 +41,29 @@ class AbstractMethod(eqx.Module):
         approximations do so where `check`.
         """
 
+    def image(self, problem: LeastSquares, g: PyTree) -> tuple[Float[Array, "blocks m"], Report]:
+        """(J u, report), which is all that a gradient asks of u where only the residuals, and not
+        their Jacobian J, depend on θ: u · ∂h/∂θ = (J u) · ∂r/∂θ."""
+        u, report = self.solve(problem, g)
+        return problem.push(u), report
+
+    @property
+    def products(self) -> int:
+        """An upper bound of the products, one after another, with the operator that a solve
+        iterates (A Aᵀ for `NormalCG`); 1 where it doesn't iterate."""
+        return 1
+
+    @classmethod
+    def precise(cls, size: int, step: float) -> Self:
+        """As exact as it can be in the current precision, for `size` numbers in w of a problem on
+        which w − step · h converges: for comparisons."""
+        return cls()
+
 
 class Identity(AbstractMethod):
     """u = g: the inverse Jacobian replaced by the identity matrix, section 6 and eq. (13)."""
 
-    def solve(self, vjp: Vjp, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+    def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
         return g, of_approximation(vjp, g, g, 0, check)
 
 
@@ -46,14 +74,24 @@ class Neumann(AbstractMethod):
     `Identity`.
     """
 
+    solves = frozenset({"symmetric", "general", "singular"})
+
     terms: int = eqx.field(static=True, default=10)
     step: ArrayLike = 1.0
 
     def __check_init__(self) -> None:
-        door.count("terms", self.terms)
-        door.number("step", self.step, positive=True)
+        validation.count("terms", self.terms)
+        validation.number("step", self.step, positive=True)
 
-    def solve(self, vjp: Vjp, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+    @property
+    def products(self) -> int:
+        return max(1, self.terms - 1)
+
+    @classmethod
+    def precise(cls, size: int, step: float) -> Self:
+        return cls(1000, step)
+
+    def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
         def add_term(_, u):
             return axpy(self.step, subtract(g, vjp(u)), u)
 
@@ -69,15 +107,21 @@ class Nystrom(AbstractMethod):
     Meant for positive semi-definite Jacobians; directions outside the sketch get g / damping.
     """
 
+    solves = frozenset({"symmetric", "singular"})
+
     rank: int = eqx.field(static=True, default=10)
     damping: ArrayLike = 1e-2
     seed: ArrayLike = 0
 
     def __check_init__(self) -> None:
-        door.count("rank", self.rank)
-        door.number("damping", self.damping, positive=True)
+        validation.count("rank", self.rank)
+        validation.number("damping", self.damping, positive=True)
 
-    def solve(self, vjp: Vjp, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+    @classmethod
+    def precise(cls, size: int, step: float) -> Self:
+        return cls(size, damping=machine_epsilon() ** 0.55)
+
+    def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
         flat, unravel = ravel_pytree(g)
         rank = min(self.rank, flat.size)
         sketch = jax.random.normal(jax.random.key(self.seed), (flat.size, rank), flat.dtype)
@@ -94,7 +138,12 @@ class Nystrom(AbstractMethod):
         return u, of_approximation(vjp, u, g, rank, check, damping)
 
 
-def _symmetric_pseudo_inverse(matrix):
+def machine_epsilon() -> float:
+    """Of JAX's default precision."""
+    return float(jnp.finfo(jnp.result_type(float)).eps)
+
+
+def _symmetric_pseudo_inverse(matrix: Float[Array, "k k"]) -> Float[Array, "k k"]:
     values, vectors = jnp.linalg.eigh((matrix + matrix.T) / 2)
     cutoff = jnp.max(jnp.abs(values)) * len(values) * jnp.finfo(values.dtype).eps
     kept = jnp.abs(values) > cutoff

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
-from omd.implicit.trees import Vjp, axpy, norm, subtract
+from omd.implicit.trees import Product, axpy, norm, subtract
 
 
 class Status(enum.IntEnum):
@@ -75,7 +75,7 @@ def relative(r: PyTree, g: PyTree) -> Float[Array, ""]:
 
 
 def residuals(
-    vjp: Vjp, u: PyTree, g: PyTree, damping: ArrayLike = 0.0
+    vjp: Product, u: PyTree, g: PyTree, damping: ArrayLike = 0.0
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Relative residuals of (∂h/∂w)ᵀ u = g and of the damped equation, by one product."""
     r = subtract(vjp(u), g)
@@ -96,7 +96,7 @@ def judge(
 
 
 def of_approximation(
-    vjp: Vjp, u: PyTree, g: PyTree, iterations: int, check: bool, damping: ArrayLike = 0.0
+    vjp: Product, u: PyTree, g: PyTree, iterations: int, check: bool, damping: ArrayLike = 0.0
 ) -> Report:
     """The report of a method without a tolerance; costs one product where `check`, else none."""
     if not check:

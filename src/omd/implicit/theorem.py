@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from omd.implicit import check as door
-from omd.implicit.trees import Vjp, floats, is_float, scale
+from omd.errors import InputError
+from omd.implicit import validation
+from omd.implicit.trees import Product, floats, is_float, scale
 
 CONSTRAINT_HINT = (
     "the constraint h(w, theta, *aux) must give one number for each number in w, such as "
@@ -25,11 +26,11 @@ def constant(tree: PyTree) -> PyTree:
     return eqx.combine(jax.lax.stop_gradient(dynamic), static)
 
 
-def vjp_in_w(constraint: Callable[..., PyTree], w: PyTree, theta: PyTree, aux: tuple) -> Vjp:
+def vjp_in_w(constraint: Callable[..., PyTree], w: PyTree, theta: PyTree, aux: tuple) -> Product:
     """v -> (∂h/∂w)ᵀ v at w. Compiled, it costs nothing where it is never called."""
     diff, rest = eqx.partition(w, is_float)
     h, vjp = jax.vjp(lambda d: floats(constraint(eqx.combine(d, rest), theta, *aux)), diff)
-    door.matches("the constraint's output", h, w, CONSTRAINT_HINT)
+    validation.matches("the constraint's output", h, w, CONSTRAINT_HINT)
     return lambda v: vjp(v)[0]
 
 
@@ -37,7 +38,7 @@ def total_loss(outer_loss: Callable[..., Array], w: PyTree, theta: PyTree, aux: 
     """outer_loss(w, θ, *aux), checked to be a scalar."""
     value = outer_loss(w, theta, *aux)
     if jnp.shape(value) != ():
-        raise ValueError(
+        raise InputError(
             f"outer_loss must return a scalar, not an array of shape {jnp.shape(value)}."
         )
     return value

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-Vjp = Callable[[PyTree], PyTree]
-"""v -> (∂h/∂w)ᵀ v, on pytrees like the floating-point leaves of w."""
+Product = Callable[[PyTree], PyTree]
+"""v -> (∂h/∂w)ᵀ v, or its transpose, on pytrees like the floating-point leaves of w."""
 
 
 def is_float(leaf: Any) -> bool:
@@ -64,7 +64,9 @@ def norm(x: PyTree) -> Float[Array, ""]:
     return unit * jnp.sqrt(sum(jnp.sum((leaf / unit) ** 2) for leaf in leaves))
 
 
-def dense_matrix(vjp: Vjp, g: PyTree) -> tuple[Float[Array, "n n"], Float[Array, n], Callable]:
+def dense_matrix(
+    vjp: Product, g: PyTree
+) -> tuple[Float[Array, "n n"], Float[Array, " n"], Callable]:
     """((∂h/∂w)ᵀ as a matrix [n, n], g as a vector [n], vector -> pytree), by n products."""
     flat, unravel = ravel_pytree(g)
     rows = jax.vmap(lambda e: ravel_pytree(vjp(unravel(e)))[0])(

@@ -62,9 +62,7 @@ def _traced(config: Config) -> tuple[Program, PyTree, Any]:
 
 def _trips(program: Program) -> int:
     """Products that an iterative hypergradient may take."""
-    method = program.agent.objective.method
-    cycles = getattr(method, "restart", 1) * getattr(method, "max_restarts", 1)
-    return getattr(method, "max_steps", cycles)
+    return program.agent.objective.method.products
 
 
 def size_of(tree: PyTree) -> int:

@@ -8,8 +8,7 @@ from jaxtyping import Array, Float
 
 from omd.agents.learners.learner import Hyper, mean_squared
 from omd.agents.objectives.objective import AgentState, Objective, diagnostics
-from omd.implicit import GaussNewton, LeastSquares, Report
-from omd.implicit.report import unchecked
+from omd.implicit import LeastSquares, Report
 from omd.types import Metrics, PyTree, Transition
 
 
@@ -103,10 +102,6 @@ class Omd(Objective):
     ) -> tuple[Float[Array, " batch"], Report]:
         """∂(−u·h)/∂y for each target y of the minibatch, with u from (∂h/∂w) u = g."""
         problem = self.jacobian(w, y, batch)
-        if isinstance(self.method, GaussNewton):
-            image, report = self.method.image(problem, g), unchecked(0, y.dtype)
-        else:
-            u, report = self.method.solve(problem, g)
-            image = problem.push(u)
+        image, report = self.method.image(problem, g)
         # a residual is √(2/n) (Q − y)
         return jnp.sum(image, axis=0) * (2 / image.size) ** 0.5, report

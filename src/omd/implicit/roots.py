@@ -9,7 +9,8 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, PyTree
 
-from omd.implicit import check as door
+from omd.errors import InputError
+from omd.implicit import validation
 from omd.implicit.iterative import GMRES
 from omd.implicit.methods import AbstractMethod
 from omd.implicit.report import Report
@@ -45,21 +46,21 @@ def root(
     each backward pass (through `jax.debug.callback`); without it a solve that failed goes unseen
     here, and the explicit form `hypergradient` is the one to use where that matters.
 
-    Raises ValueError where the constraint's output or the solver's is not like w0.
+    Raises `InputError` where the constraint's output or the solver's is not like w0.
     """
     method = _method(GMRES() if hypergradient is None else hypergradient)
     w0, theta, aux = as_arrays((w0, theta, aux))
-    door.has_floats("w0", w0)
+    validation.has_floats("w0", w0)
     # hoists the arrays that the constraint closes over, so that they get their gradient too
     closed: Any = eqx.filter_closure_convert(constraint, w0, theta, *aux)
-    door.matches("the constraint's output", closed.out_struct, w0, CONSTRAINT_HINT)
+    validation.matches("the constraint's output", closed.out_struct, w0, CONSTRAINT_HINT)
     out = as_arrays(constant(solver(*constant((w0, theta, *aux)))))
     if has_aux and not (isinstance(out, tuple) and len(out) == 2):
-        raise ValueError(
+        raise InputError(
             f"with has_aux=True the solver must return a pair (w, extra), not {type(out).__name__}."
         )
     w, *extra = out if has_aux else (out,)
-    door.matches("the solver's answer", w, w0)
+    validation.matches("the solver's answer", w, w0)
     w = implicit_function((closed, theta, aux), w, constant(method), on_report)
     return (w, *extra) if has_aux else w
 
@@ -79,12 +80,12 @@ def hypergradient(
     leaves that are not floating point. That h(w*) = 0 is taken on trust. `method` defaults to
     `GMRES()`; `check` makes approximations measure their residual too (one more product).
 
-    Raises ValueError where the constraint's output is not like w_star or the loss is no scalar.
+    Raises `InputError` where the constraint's output is not like w_star or the loss is no scalar.
     """
     method = _method(GMRES() if method is None else method)
     w_star, theta, aux = as_arrays((w_star, theta, aux))
-    door.has_floats("w_star", w_star)
-    door.has_floats("theta", theta)
+    validation.has_floats("w_star", w_star)
+    validation.has_floats("theta", theta)
     w_diff, w_rest = eqx.partition(w_star, is_float)
     theta_diff, theta_rest = eqx.partition(theta, is_float)
 
@@ -106,7 +107,7 @@ def from_fixed_point(operator: Callable[..., PyTree]) -> Constraint:
 
     def constraint(w, theta, *aux):
         image = operator(w, theta, *aux)
-        door.matches("the operator's output T(w, theta)", image, w)
+        validation.matches("the operator's output T(w, theta)", image, w)
         return subtract(floats(w), floats(image))
 
     return constraint
@@ -114,7 +115,7 @@ def from_fixed_point(operator: Callable[..., PyTree]) -> Constraint:
 
 def _method(value: Any) -> AbstractMethod:
     if not isinstance(value, AbstractMethod):
-        raise ValueError(
+        raise InputError(
             f"the hypergradient must be a method such as implicit.CG(damping=1e-3), not {value!r} "
             "(a name is turned into one by implicit.get; Unrolled has its own hypergradient)."
         )
