@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 from omd.implicit import validation
 from omd.implicit.methods import AbstractMethod
 from omd.implicit.report import Report, Status, judge, relative
-from omd.implicit.trees import Product, dense_matrix
+from omd.implicit.trees import Product, dense_matrix, in_one_precision
 
 
 class Dense(AbstractMethod):
@@ -26,6 +26,7 @@ class Dense(AbstractMethod):
         _check_rtol("rtol", self.rtol)
 
     def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+        vjp, g, back = in_one_precision(vjp, g)
         matrix, right, unravel = dense_matrix(vjp, g)
         damping = jnp.asarray(self.damping, matrix.dtype)
         damped = matrix + damping * jnp.eye(len(matrix), dtype=matrix.dtype)
@@ -39,7 +40,7 @@ class Dense(AbstractMethod):
             _tolerance(self.rtol, right.dtype),
             Status.SINGULAR,
         )
-        return unravel(u), report
+        return back(unravel(u)), report
 
 
 class PseudoInverse(AbstractMethod):
@@ -58,6 +59,7 @@ class PseudoInverse(AbstractMethod):
         _check_rtol("rcond", self.rcond)
 
     def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+        vjp, g, back = in_one_precision(vjp, g)
         matrix, right, unravel = dense_matrix(vjp, g)
         operator = lx.MatrixLinearOperator(matrix)
         u = lx.linear_solve(operator, right, lx.SVD(self.rcond), throw=False).value
@@ -66,7 +68,7 @@ class PseudoInverse(AbstractMethod):
             jnp.linalg.norm(matrix) * jnp.linalg.norm(right)
         )
         tolerance = _tolerance(self.rcond, right.dtype)
-        return unravel(u), judge(relative(r, right), normal, 0, tolerance, Status.SINGULAR)
+        return back(unravel(u)), judge(relative(r, right), normal, 0, tolerance, Status.SINGULAR)
 
 
 def _check_rtol(name: str, value: ArrayLike | None) -> None:

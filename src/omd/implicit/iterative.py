@@ -13,8 +13,7 @@ from jaxtyping import ArrayLike, PyTree
 from omd.implicit import validation
 from omd.implicit.methods import AbstractMethod, machine_epsilon
 from omd.implicit.report import Report, Status, judge, relative, residuals
-from omd.implicit.theorem import constant, implicit_function
-from omd.implicit.trees import Product, axpy, norm, scale, subtract
+from omd.implicit.trees import Product, axpy, in_one_precision, norm, scale, subtract
 
 # lineax tests for breakdown and for convergence of u in absolute terms: its CG gives up with NaN
 # where a Rayleigh quotient is below 200·eps·n (0.07 for 3 000 weights in float32). Solving for
@@ -47,11 +46,12 @@ class CG(AbstractMethod):
         return cls(rtol=machine_epsilon() ** 0.75, max_steps=10 * size)
 
     def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+        vjp, g, back = in_one_precision(vjp, g)
         u, steps = _conjugate_gradient(
             lambda v: axpy(self.damping, v, vjp(v)), g, self.rtol, self.max_steps
         )
         failure = _failure(steps, self.max_steps)
-        return u, judge(*residuals(vjp, u, g, self.damping), steps, self.rtol, failure)
+        return back(u), judge(*residuals(vjp, u, g, self.damping), steps, self.rtol, failure)
 
 
 class NormalCG(AbstractMethod):
@@ -79,6 +79,7 @@ class NormalCG(AbstractMethod):
         return cls(rtol=machine_epsilon() ** 0.75, max_steps=40 * size)
 
     def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+        vjp, g, back = in_one_precision(vjp, g)
         transpose = jax.linear_transpose(vjp, g)
 
         def jvp(v):
@@ -91,7 +92,7 @@ class NormalCG(AbstractMethod):
         r = subtract(vjp(u), g)
         normal = relative(axpy(self.damping, u, jvp(r)), right)
         failure = _failure(steps, self.max_steps)
-        return u, judge(relative(r, g), normal, steps, self.rtol, failure)
+        return back(u), judge(relative(r, g), normal, steps, self.rtol, failure)
 
 
 class GMRES(AbstractMethod):
@@ -121,6 +122,7 @@ class GMRES(AbstractMethod):
         return cls(rtol=machine_epsilon() ** 0.75, restart=size)
 
     def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+        vjp, g, back = in_one_precision(vjp, g)
         # lineax spends its first step on computing the residual of the starting point
         solver = lx.GMRES(
             rtol=0.0,
@@ -129,10 +131,9 @@ class GMRES(AbstractMethod):
             max_steps=self.max_restarts + 1,
             restart=self.restart,
         )
-        adjoint = GMRES(0.0, self.rtol, self.restart, self.max_restarts)
-        u, steps = _scaled_solve(lambda v: axpy(self.damping, v, vjp(v)), g, solver, adjoint)
+        u, steps = _scaled_solve(lambda v: axpy(self.damping, v, vjp(v)), g, solver)
         failure = _failure(steps - 1, self.max_restarts)
-        return u, judge(*residuals(vjp, u, g, self.damping), steps - 1, self.rtol, failure)
+        return back(u), judge(*residuals(vjp, u, g, self.damping), steps - 1, self.rtol, failure)
 
 
 def _check_settings(damping: ArrayLike, rtol: ArrayLike, name: str, steps: int) -> None:
@@ -152,35 +153,20 @@ def _aim(rtol: ArrayLike) -> Any:
 
 def _conjugate_gradient(operator: Product, right: PyTree, rtol: ArrayLike, max_steps: int):
     solver = lx.CG(rtol=0.0, atol=_aim(rtol), norm=norm, max_steps=max_steps)
-    adjoint = CG(rtol=rtol, max_steps=max_steps)
-    return _scaled_solve(operator, right, solver, adjoint, lx.positive_semidefinite_tag)
+    return _scaled_solve(operator, right, solver, lx.positive_semidefinite_tag)
 
 
 def _scaled_solve(
     operator: Product,
     right: PyTree,
     solver: lx.AbstractLinearSolver,
-    adjoint: AbstractMethod,
     tags: object = (),
 ) -> tuple[PyTree, Any]:
-    """(u, steps) with operator(u) ≈ right; the right-hand side is brought to length one first.
-
-    Second derivatives: u is itself an implicit function of the equation operator(u) = right, with
-    `adjoint` to solve the transposed one. (lineax' own derivative raises from compiled code.)
-    """
-    closed = eqx.filter_closure_convert(operator, right)
-    fixed_operator, fixed_right = constant((closed, right))
-    length = norm(fixed_right)
+    """(u, steps) with operator(u) ≈ right; the right-hand side is brought to length one first."""
+    length = norm(right)
     length = jnp.where(length > 0, length, 1)
     linear = lx.FunctionLinearOperator(
-        lambda v: scale(_SCALE, fixed_operator(v)), jax.eval_shape(lambda: right), tags
+        lambda v: scale(_SCALE, operator(v)), jax.eval_shape(lambda: right), tags
     )
-    solution = lx.linear_solve(linear, scale(1 / length, fixed_right), solver, throw=False)
-    u = scale(_SCALE * length, solution.value)
-    equation = (_equation, (closed, right), ())
-    return implicit_function(equation, constant(u), adjoint), solution.stats["num_steps"]
-
-
-def _equation(u: PyTree, system: tuple[Product, PyTree]) -> PyTree:
-    operator, right = system
-    return subtract(operator(u), right)
+    solution = lx.linear_solve(linear, scale(1 / length, right), solver, throw=False)
+    return scale(_SCALE * length, solution.value), solution.stats["num_steps"]

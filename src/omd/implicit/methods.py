@@ -18,7 +18,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 from omd.implicit import validation
 from omd.implicit.least_squares import LeastSquares
 from omd.implicit.report import Report, of_approximation
-from omd.implicit.trees import Product, axpy, scale, subtract
+from omd.implicit.trees import Product, axpy, in_one_precision, scale, subtract
 
 Kind = Literal["symmetric", "general", "singular"]
 """Of a square Jacobian: symmetric positive definite, non-singular, or symmetric and singular."""
@@ -40,6 +40,10 @@ class AbstractMethod(eqx.Module):
         residual (one more product, dropped by the compiler where the report is not used);
         approximations do so where `check`.
         """
+
+    def transposed(self) -> AbstractMethod:
+        """What solves the transposed system; itself unless a setting has to be transposed."""
+        return self
 
     def image(self, problem: LeastSquares, g: PyTree) -> tuple[Float[Array, "blocks m"], Report]:
         """(J u, report), which is all that a gradient asks of u where only the residuals, and not
@@ -122,6 +126,7 @@ class Nystrom(AbstractMethod):
         return cls(size, damping=machine_epsilon() ** 0.55)
 
     def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+        vjp, g, back = in_one_precision(vjp, g)
         flat, unravel = ravel_pytree(g)
         rank = min(self.rank, flat.size)
         sketch = jax.random.normal(jax.random.key(self.seed), (flat.size, rank), flat.dtype)
@@ -135,7 +140,7 @@ class Nystrom(AbstractMethod):
         damping = jnp.asarray(self.damping, flat.dtype)
         outside = flat - basis @ inside if rank < flat.size else jnp.zeros_like(flat)
         u = unravel(outside / damping + basis @ (inside / (values + damping)))
-        return u, of_approximation(vjp, u, g, rank, check, damping)
+        return back(u), of_approximation(vjp, u, g, rank, check, damping)
 
 
 def machine_epsilon() -> float:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, ArrayLike, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from omd.implicit.trees import Product, axpy, norm, subtract
 
@@ -57,6 +57,12 @@ class Report(NamedTuple):
     """As the method counts them: products for `CG`, restart cycles for `GMRES`, 0 if direct."""
     status: Int[Array, ""]
     """A `Status`, as int32."""
+
+    @property
+    def failed(self) -> Bool[Array, ""]:
+        """Whether a method that has a tolerance missed it, or the answer isn't finite."""
+        claims_nothing = (self.status == Status.NOT_CHECKED) | (self.status == Status.MEASURED)
+        return (self.status != Status.CONVERGED) & ~claims_nothing
 
     def describe(self) -> str:
         """One line; for concrete, unbatched reports."""

@@ -14,8 +14,15 @@ from omd.implicit import validation
 from omd.implicit.iterative import GMRES
 from omd.implicit.methods import AbstractMethod
 from omd.implicit.report import Report
-from omd.implicit.theorem import CONSTRAINT_HINT, constant, implicit_function, total_loss, vjp_in_w
-from omd.implicit.trees import as_arrays, floats, is_float, subtract
+from omd.implicit.theorem import (
+    CONSTRAINT_HINT,
+    Watch,
+    constant,
+    implicit_function,
+    linear_solution,
+    total_loss,
+)
+from omd.implicit.trees import as_arrays, floats, is_float, subtract, widened
 
 Constraint = Callable[..., PyTree]
 """(w, θ, *aux) -> pytree like w, zero at the solution."""
@@ -31,20 +38,24 @@ def root(
     *aux: Any,
     hypergradient: AbstractMethod | None = None,
     has_aux: bool = False,
+    throw: bool = True,
     on_report: Callable[[Report], None] | None = None,
 ) -> Any:
-    """w* = solver(w0, θ, *aux), with the implicit function theorem as its reverse-mode derivative.
+    """w* = solver(w0, θ, *aux), with the implicit function theorem as its derivative.
 
-    Differentiable in θ, in aux and in arrays that `constraint` closes over; leaves that are not
-    floating point (integers, random keys, functions) have no gradient. Python floats count as
-    arrays; other Python values stay as they are. The gradient in w0 is exactly zero, and so is
-    that of `extra`, which is returned as is where `has_aux`. The solver is a black box, never
-    differentiated. Works under jit and vmap; reverse mode only, to any order.
+    Differentiable in θ, in aux and in arrays that `constraint` closes over, in forward and reverse
+    mode and to any order; leaves that are not floating point (integers, random keys, functions)
+    have no derivative. Python floats count as arrays; other Python values stay as they are. The
+    derivative in w0 is exactly zero, and so is that of `extra`, which is returned as is where
+    `has_aux`. The solver is a black box, never differentiated. Works under jit and vmap.
 
-    `hypergradient` says how to solve (∂h/∂w)ᵀ u = g; the default is `GMRES()`, which asks nothing
-    of the Jacobian but to be non-singular. `on_report` is called with the solve's `Report` at
-    each backward pass (through `jax.debug.callback`); without it a solve that failed goes unseen
-    here, and the explicit form `hypergradient` is the one to use where that matters.
+    `hypergradient` says how to solve (∂h/∂w)ᵀ u = g, and (∂h/∂w) v = b in forward mode; the default
+    is `GMRES()`, which asks nothing of the Jacobian but to be non-singular. A solve that missed its
+    tolerance raises a RuntimeError, also from compiled code; with `throw=False` it doesn't.
+    `on_report` is called with each solve's `Report` (through `jax.debug.callback`). Approximations,
+    such as `Identity`, claim no tolerance and don't raise.
+
+    Half-precision leaves are differentiated in float32: the constraint must work in it too.
 
     Raises `InputError` where the constraint's output or the solver's is not like w0.
     """
@@ -52,8 +63,10 @@ def root(
     w0, theta, aux = as_arrays((w0, theta, aux))
     validation.has_floats("w0", w0)
     # hoists the arrays that the constraint closes over, so that they get their gradient too
-    closed: Any = eqx.filter_closure_convert(constraint, w0, theta, *aux)
-    validation.matches("the constraint's output", closed.out_struct, w0, CONSTRAINT_HINT)
+    wide = widened((w0, theta, aux))
+    closed: Any = eqx.filter_closure_convert(constraint, wide[0], wide[1], *wide[2])
+    out_struct = widened(closed.out_struct)
+    validation.matches("the constraint's output", out_struct, wide[0], CONSTRAINT_HINT)
     out = as_arrays(constant(solver(*constant((w0, theta, *aux)))))
     if has_aux and not (isinstance(out, tuple) and len(out) == 2):
         raise InputError(
@@ -61,7 +74,10 @@ def root(
         )
     w, *extra = out if has_aux else (out,)
     validation.matches("the solver's answer", w, w0)
-    w = implicit_function((closed, theta, aux), w, constant(method), on_report)
+    diff, fixed = eqx.partition(w, is_float)
+    watch = Watch(throw, on_report)
+    diff = implicit_function((closed, theta, aux), diff, fixed, constant(method), watch)
+    w = eqx.combine(diff, fixed)
     return (w, *extra) if has_aux else w
 
 
@@ -73,12 +89,14 @@ def hypergradient(
     *aux: Any,
     method: AbstractMethod | None = None,
     check: bool = False,
+    throw: bool = True,
 ) -> tuple[PyTree, Report]:
     """(dJ/dθ, report) for J(θ) = outer_loss(w*(θ), θ, *aux), eq. (5) and (7), at a given w*.
 
     The total derivative: ∂J/∂θ − u · ∂h/∂θ with (∂h/∂w)ᵀ u = ∂J/∂w. A pytree like θ, `None` for
     leaves that are not floating point. That h(w*) = 0 is taken on trust. `method` defaults to
-    `GMRES()`; `check` makes approximations measure their residual too (one more product).
+    `GMRES()`; `check` makes approximations measure their residual too (one more product). A solve
+    that missed its tolerance raises a RuntimeError, unless `throw=False`. Differentiable itself.
 
     Raises `InputError` where the constraint's output is not like w_star or the loss is no scalar.
     """
@@ -93,12 +111,24 @@ def hypergradient(
         w, theta = eqx.combine(w_diff, w_rest), eqx.combine(theta_diff, theta_rest)
         return total_loss(outer_loss, w, theta, aux)
 
+    def h(w_diff, theta_diff):
+        w, theta = eqx.combine(w_diff, w_rest), eqx.combine(theta_diff, theta_rest)
+        out = widened(floats(constraint(w, widened(theta), *widened(aux))))
+        validation.matches("the constraint's output", out, w, CONSTRAINT_HINT)
+        return out
+
     g, direct = jax.grad(loss, argnums=(0, 1))(w_diff, theta_diff)
-    u, report = method.solve(vjp_in_w(constraint, w_star, theta, aux), g, check=check)
-    _, vjp = jax.vjp(
-        lambda t: floats(constraint(w_star, eqx.combine(t, theta_rest), *aux)), theta_diff
+    wide = widened(w_diff)
+    u, report = linear_solution(
+        lambda w: h(w, theta_diff),
+        wide,
+        widened(g),
+        constant(method),
+        Watch(throw),
+        adjoint=True,
+        check=check,
     )
-    (implicit,) = vjp(u)
+    (implicit,) = jax.vjp(lambda t: h(wide, t), theta_diff)[1](u)
     return subtract(direct, implicit), report
 
 

@@ -39,6 +39,40 @@ def as_arrays(tree: PyTree) -> PyTree:
     return jax.tree.map(convert, tree)
 
 
+def widened(tree: PyTree) -> PyTree:
+    """The same tree with half-precision arrays in float32, in which LAPACK and tolerances work."""
+    return jax.tree.map(_widen, tree)
+
+
+def _widen(leaf: Any) -> Any:
+    if not is_float(leaf) or jnp.finfo(leaf.dtype).bits >= 32:
+        return leaf
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct(leaf.shape, jnp.float32)
+    return leaf.astype(jnp.float32)
+
+
+def in_one_precision(
+    product: Product, g: PyTree
+) -> tuple[Product, PyTree, Callable[[PyTree], PyTree]]:
+    """(product, g, back) with all leaves in the widest of g's precisions, float32 at least.
+
+    `back` gives each leaf its own precision again.
+    """
+    dtypes = [leaf.dtype for leaf in jax.tree.leaves(g)]
+    widest = jnp.result_type(*dtypes, jnp.float32) if dtypes else jnp.float32
+    if all(dtype == widest for dtype in dtypes):
+        return product, g, lambda u: u
+
+    def back(u: PyTree) -> PyTree:
+        return jax.tree.map(lambda ui, gi: ui.astype(gi.dtype), u, g)
+
+    def wide(u: PyTree) -> PyTree:
+        return jax.tree.map(lambda x: x.astype(widest), u)
+
+    return lambda v: wide(product(back(v))), wide(g), back
+
+
 def scale(factor: ArrayLike, x: PyTree) -> PyTree:
     """factor · x, each leaf keeping its dtype."""
     return jax.tree.map(lambda xi: jnp.asarray(factor, xi.dtype) * xi, x)

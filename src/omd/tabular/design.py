@@ -126,7 +126,9 @@ class Design(eqx.Module):
         method = self.hypergradient
         if method is None:
             method = Elimination() if q0.size <= UNROLLED else implicit.Dense()
-        return implicit.root(self.constraint, _fixed_point, q0, theta, self, hypergradient=method)
+        return implicit.root(
+            self.constraint, _fixed_point, q0, theta, self, hypergradient=method, throw=False
+        )
 
     def loss(
         self, theta: Model, q0: Float[Array, "S A"], noise: Float[Array, "S A"] | None = None
