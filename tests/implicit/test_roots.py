@@ -246,7 +246,7 @@ def test_reports_can_be_watched():
             hypergradient=implicit.CG(),
             throw=False,
             on_report=seen.append,
-        )  # fmt: skip
+        )
     )
     jax.block_until_ready(jax.jit(jax.grad(loss))(_THETA))
     jax.effects_barrier()

@@ -147,7 +147,7 @@ def test_the_explicit_form_can_be_differentiated():
 
 _SKEW = jnp.array([[0.0, 1.0], [-1.0, 0.0]])
 _ILL_POSED = {
-    "CG on a skew Jacobian": (_SKEW, implicit.CG(), "stopped by itself|used all its steps|not finite"),
+    "CG on a skew Jacobian": (_SKEW, implicit.CG(), "used all its steps"),
     "a singular Jacobian": (jnp.ones((2, 2)), implicit.Dense(), "singular or nearly so|not finite"),
     "GMRES cut short": (
         jnp.diag(jnp.array([1.0, 1e-4])),

@@ -7,6 +7,7 @@ numeric settings may be arrays (and be vmapped over), counts are static.
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from typing import ClassVar, Literal, Self
 
 import equinox as eqx
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
+from omd.errors import InputError
 from omd.implicit import validation
 from omd.implicit.least_squares import LeastSquares
 from omd.implicit.report import Report, of_approximation
@@ -40,6 +42,24 @@ class AbstractMethod(eqx.Module):
         residual (one more product, dropped by the compiler where the report is not used);
         approximations do so where `check`.
         """
+
+    def solve_from(
+        self, start: PyTree, vjp: Product, g: PyTree, *, check: bool = False
+    ) -> tuple[PyTree, Report]:
+        """As `solve`, from a first guess: u = start + solve(g − (∂h/∂w)ᵀ start).
+
+        The report is about what is left to solve; methods that iterate override this, and take g
+        for the scale of their tolerance.
+        """
+        step, report = self.solve(vjp, subtract(g, vjp(start)), check=check)
+        return axpy(1.0, step, start), report
+
+    def preconditioned(self, inverse: Callable[[PyTree], PyTree]) -> AbstractMethod:
+        """The same with a preconditioner; raises `InputError` where it takes none."""
+        raise InputError(
+            f"{type(self).__name__} takes no preconditioner: with has_factors=True give CG, GMRES, "
+            "Refinement or no hypergradient."
+        )
 
     def transposed(self) -> AbstractMethod:
         """What solves the transposed system; itself unless a setting has to be transposed."""

@@ -57,6 +57,8 @@ class Report(NamedTuple):
     """As the method counts them: products for `CG`, restart cycles for `GMRES`, 0 if direct."""
     status: Int[Array, ""]
     """A `Status`, as int32."""
+    solution: PyTree = None
+    """u itself where the caller gave a first guess of it (`adjoint_init`): the next one."""
 
     @property
     def failed(self) -> Bool[Array, ""]:

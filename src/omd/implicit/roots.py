@@ -7,11 +7,12 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from omd.errors import InputError
 from omd.implicit import validation
-from omd.implicit.iterative import GMRES
+from omd.implicit.iterative import GMRES, Refinement, Transposed
 from omd.implicit.methods import AbstractMethod
 from omd.implicit.report import Report
 from omd.implicit.theorem import (
@@ -38,6 +39,8 @@ def root(
     *aux: Any,
     hypergradient: AbstractMethod | None = None,
     has_aux: bool = False,
+    has_factors: bool = False,
+    adjoint_init: PyTree | None = None,
     throw: bool = True,
     on_report: Callable[[Report], None] | None = None,
 ) -> Any:
@@ -55,11 +58,15 @@ def root(
     `on_report` is called with each solve's `Report` (through `jax.debug.callback`). Approximations,
     such as `Identity`, claim no tolerance and don't raise.
 
+    `has_factors` says that the solver returns (w, inverse), or (w, inverse, extra), with a function
+    or linear operator near v -> (∂h/∂w)⁻¹ v, such as the LU factors of Newton's last step. It is
+    the hypergradient's preconditioner; the default is `Refinement` then. `adjoint_init`, a pytree
+    like w, is a first guess of u; the report that `on_report` gets then holds u, the next one.
+
     Half-precision leaves are differentiated in float32: the constraint must work in it too.
 
     Raises `InputError` where the constraint's output or the solver's is not like w0.
     """
-    method = _method(GMRES() if hypergradient is None else hypergradient)
     w0, theta, aux = as_arrays((w0, theta, aux))
     validation.has_floats("w0", w0)
     # hoists the arrays that the constraint closes over, so that they get their gradient too
@@ -68,15 +75,26 @@ def root(
     out_struct = widened(closed.out_struct)
     validation.matches("the constraint's output", out_struct, wide[0], CONSTRAINT_HINT)
     out = as_arrays(constant(solver(*constant((w0, theta, *aux)))))
-    if has_aux and not (isinstance(out, tuple) and len(out) == 2):
+    length = 1 + has_factors + has_aux
+    if length > 1 and not (isinstance(out, tuple) and len(out) == length):
+        wanted = ", ".join(["w", *["inverse"] * has_factors, *["extra"] * has_aux])
         raise InputError(
-            f"with has_aux=True the solver must return a pair (w, extra), not {type(out).__name__}."
+            f"with {'has_factors' if has_factors else 'has_aux'}=True the solver must return a "
+            f"{'pair' if length == 2 else 'triple'} ({wanted}), not {type(out).__name__}."
         )
-    w, *extra = out if has_aux else (out,)
+    w, *extra = out if length > 1 else (out,)
+    if has_factors:
+        # a gradient asks for the transpose
+        inverse = Transposed(extra.pop(0))
+        method = Refinement(inverse) if hypergradient is None else _method(hypergradient)
+        method = method.preconditioned(inverse)
+    else:
+        method = _method(GMRES() if hypergradient is None else hypergradient)
     validation.matches("the solver's answer", w, w0)
     diff, fixed = eqx.partition(w, is_float)
+    start = None if adjoint_init is None else _like_w("adjoint_init", adjoint_init, w)
     watch = Watch(throw, on_report)
-    diff = implicit_function((closed, theta, aux), diff, fixed, constant(method), watch)
+    diff = implicit_function((closed, theta, aux), diff, fixed, start, constant(method), watch)
     w = eqx.combine(diff, fixed)
     return (w, *extra) if has_aux else w
 
@@ -89,6 +107,7 @@ def hypergradient(
     *aux: Any,
     method: AbstractMethod | None = None,
     check: bool = False,
+    adjoint_init: PyTree | None = None,
     throw: bool = True,
 ) -> tuple[PyTree, Report]:
     """(dJ/dθ, report) for J(θ) = outer_loss(w*(θ), θ, *aux), eq. (5) and (7), at a given w*.
@@ -96,7 +115,9 @@ def hypergradient(
     The total derivative: ∂J/∂θ − u · ∂h/∂θ with (∂h/∂w)ᵀ u = ∂J/∂w. A pytree like θ, `None` for
     leaves that are not floating point. That h(w*) = 0 is taken on trust. `method` defaults to
     `GMRES()`; `check` makes approximations measure their residual too (one more product). A solve
-    that missed its tolerance raises a RuntimeError, unless `throw=False`. Differentiable itself.
+    that missed its tolerance raises a RuntimeError, unless `throw=False`. `adjoint_init`, a pytree
+    like w, is a first guess of u; the report's `solution` is u then, for the next call.
+    Differentiable itself.
 
     Raises `InputError` where the constraint's output is not like w_star or the loss is no scalar.
     """
@@ -119,6 +140,7 @@ def hypergradient(
 
     g, direct = jax.grad(loss, argnums=(0, 1))(w_diff, theta_diff)
     wide = widened(w_diff)
+    start = None if adjoint_init is None else _like_w("adjoint_init", adjoint_init, w_star)
     u, report = linear_solution(
         lambda w: h(w, theta_diff),
         wide,
@@ -127,9 +149,43 @@ def hypergradient(
         Watch(throw),
         adjoint=True,
         check=check,
+        start=start,
     )
     (implicit,) = jax.vjp(lambda t: h(wide, t), theta_diff)[1](u)
     return subtract(direct, implicit), report
+
+
+def jacobian(
+    outer: Callable[..., Array],
+    constraint: Constraint,
+    w_star: PyTree,
+    theta: PyTree,
+    *aux: Any,
+    method: AbstractMethod | None = None,
+    throw: bool = True,
+) -> tuple[PyTree, Report]:
+    """(d outer/dθ, report) where outer(w, θ, *aux) is a vector [m]: as `hypergradient`, for all m
+    right-hand sides at once. Leaves of both have a leading axis [m].
+
+    The Jacobian is formed, factorised or sketched once for all by the methods that do so; the
+    products of the others are products with m vectors.
+    """
+    size = jax.eval_shape(lambda: outer(w_star, theta, *aux)).shape
+    if len(size) != 1:
+        raise InputError(f"outer must return a vector, not an array of shape {size}.")
+
+    def row(one: Array) -> tuple[PyTree, Report]:
+        return hypergradient(
+            lambda *args: jnp.vdot(one, outer(*args)),
+            constraint,
+            w_star,
+            theta,
+            *aux,
+            method=method,
+            throw=throw,
+        )
+
+    return jax.vmap(row)(jnp.eye(*size, dtype=jax.tree.leaves(floats(as_arrays(w_star)))[0].dtype))
 
 
 def from_fixed_point(operator: Callable[..., PyTree]) -> Constraint:
@@ -141,6 +197,12 @@ def from_fixed_point(operator: Callable[..., PyTree]) -> Constraint:
         return subtract(floats(w), floats(image))
 
     return constraint
+
+
+def _like_w(name: str, value: PyTree, w: PyTree) -> PyTree:
+    value = widened(floats(as_arrays(value)))
+    validation.matches(name, value, widened(w))
+    return value
 
 
 def _method(value: Any) -> AbstractMethod:

@@ -70,12 +70,16 @@ def linear_solution(
     *,
     adjoint: bool,
     check: bool = False,
+    start: PyTree | None = None,
 ) -> tuple[PyTree, Report]:
     """u with (∂h/∂w) u = right, or its transpose where `adjoint`, for h = constraint at w.
 
     Differentiable in both modes and to any order, by the derivative of a linear system: `method`
-    solves whatever system comes up. It is never differentiated itself.
+    solves whatever system comes up. It is never differentiated itself. `start` is a first guess of
+    the transposed system's answer; where it is given, the report holds the answer.
     """
+
+    init = constant(start)
 
     def forward() -> Product:
         return jax.linearize(constraint, w)[1]
@@ -84,41 +88,48 @@ def linear_solution(
         pull = jax.vjp(constraint, w)[1]
         return lambda v: pull(v)[0]
 
-    def solution(product: Callable[[], Product], method: AbstractMethod) -> Callable[..., Any]:
+    def solution(
+        product: Callable[[], Product], method: AbstractMethod, start: PyTree | None = None
+    ) -> Callable[..., Any]:
         def solve(_: Product, right: PyTree) -> tuple[PyTree, Report]:
             # linearised here, not outside: what the products need is then made where they are
             # taken, and not kept from the forward pass on
-            u, report = method.solve(product(), right, check=check)
+            if start is None:
+                u, report = method.solve(product(), right, check=check)
+            else:
+                u, report = method.solve_from(start, product(), right, check=check)
+            if init is not None:  # both sides, for a report has one structure
+                report = report._replace(solution=u)
             return watch(u, report), report
 
         return solve
 
     sides = [
         (lambda v: jax.jvp(constraint, (w,), (v,))[1], solution(forward, method.transposed())),
-        (lambda v: backward()(v), solution(backward, method)),
+        (lambda v: backward()(v), solution(backward, method, init)),
     ]
     (product, solve), (_, transpose_solve) = reversed(sides) if adjoint else sides
     return jax.lax.custom_linear_solve(product, right, solve, transpose_solve, has_aux=True)
 
 
 @eqx.filter_custom_jvp
-def implicit_function(differentiable, diff, fixed, method, watch):
+def implicit_function(differentiable, diff, fixed, start, method, watch):
     """diff, the floating-point leaves of w, with the theorem as its derivative in differentiable
-    = (constraint, θ, aux); `fixed` are the other leaves of w.
+    = (constraint, θ, aux); `fixed` are the other leaves of w, `start` as in `linear_solution`.
 
     The constraint must not close over arrays: convert it first, at the arguments' `widened` types.
     diff, as given, is a constant.
     """
-    del differentiable, fixed, method, watch
+    del differentiable, fixed, start, method, watch
     return diff
 
 
 @implicit_function.def_jvp
 def _tangent(primals, tangents):
-    differentiable, w, fixed, method, watch = primals
+    differentiable, w, fixed, start, method, watch = primals
     moving, *_ = tangents
     # itself, not w: where the derivative is differentiated again, w depends on θ there too
-    w = implicit_function(differentiable, w, fixed, method, watch)
+    w = implicit_function(differentiable, w, fixed, start, method, watch)
     moves = jax.tree.map(
         lambda _, t: t is not None, differentiable, moving, is_leaf=lambda x: x is None
     )
@@ -134,6 +145,12 @@ def _tangent(primals, tangents):
     in_theta = jax.checkpoint(lambda moved: h(diff, moved), prevent_cse=False)
     _, right = jax.jvp(in_theta, (moved,), (moving,))
     u, _ = linear_solution(
-        lambda diff: h(diff, moved), diff, scale(-1, right), method, watch, adjoint=False
+        lambda diff: h(diff, moved),
+        diff,
+        scale(-1, right),
+        method,
+        watch,
+        adjoint=False,
+        start=start,
     )
     return w, jax.tree.map(lambda ui, wi: ui.astype(wi.dtype), u, w)

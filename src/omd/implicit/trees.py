@@ -88,6 +88,12 @@ def subtract(x: PyTree, y: PyTree) -> PyTree:
     return jax.tree.map(jnp.subtract, x, y)
 
 
+def dot(x: PyTree, y: PyTree) -> Float[Array, ""]:
+    """Σ xᵢ yᵢ over all leaves."""
+    products = jax.tree.map(lambda a, b: jnp.vdot(a, b, precision="highest"), x, y)
+    return sum(jax.tree.leaves(products), start=jnp.zeros(()))
+
+
 def norm(x: PyTree) -> Float[Array, ""]:
     """Euclidean norm over all leaves, safe where the squares would under- or overflow."""
     leaves = [jnp.abs(leaf) for leaf in jax.tree.leaves(x) if leaf.size]
