@@ -68,10 +68,10 @@ def custom_root(
             def forward(w0: PyTree, given: tuple) -> Any:
                 return solver(w0, *given[0], **given[1])
 
-            given = as_arrays((args, kwargs))
+            given = (args, kwargs)
             first: Any = init
             if init is None:
-                answer = as_arrays(constant(forward(None, constant(given))))
+                answer = as_arrays(constant(forward(None, constant(as_arrays(given)))))
                 first = answer[0] if has_aux else answer
 
             return root(

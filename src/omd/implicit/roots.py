@@ -67,14 +67,16 @@ def root(
 
     Raises `InputError` where the constraint's output or the solver's is not like w0.
     """
-    w0, theta, aux = as_arrays((w0, theta, aux))
+    w0 = as_arrays(w0)
+    theta, aux = as_arrays((theta, aux), w0)
     validation.has_floats("w0", w0)
+    validation.is_real("theta", theta)
     # hoists the arrays that the constraint closes over, so that they get their gradient too
     wide = widened((w0, theta, aux))
     closed: Any = eqx.filter_closure_convert(constraint, wide[0], wide[1], *wide[2])
     out_struct = widened(closed.out_struct)
     validation.matches("the constraint's output", out_struct, wide[0], CONSTRAINT_HINT)
-    out = as_arrays(constant(solver(*constant((w0, theta, *aux)))))
+    out = as_arrays(constant(solver(*constant((w0, theta, *aux)))), w0)
     length = 1 + has_factors + has_aux
     if length > 1 and not (isinstance(out, tuple) and len(out) == length):
         wanted = ", ".join(["w", *["inverse"] * has_factors, *["extra"] * has_aux])
@@ -122,7 +124,8 @@ def hypergradient(
     Raises `InputError` where the constraint's output is not like w_star or the loss is no scalar.
     """
     method = _method(GMRES() if method is None else method)
-    w_star, theta, aux = as_arrays((w_star, theta, aux))
+    w_star = as_arrays(w_star)
+    theta, aux = as_arrays((theta, aux), w_star)
     validation.has_floats("w_star", w_star)
     validation.has_floats("theta", theta)
     w_diff, w_rest = eqx.partition(w_star, is_float)
@@ -185,7 +188,9 @@ def jacobian(
             throw=throw,
         )
 
-    return jax.vmap(row)(jnp.eye(*size, dtype=jax.tree.leaves(floats(as_arrays(w_star)))[0].dtype))
+    return jax.vmap(row)(
+        jnp.eye(size[0], dtype=jax.tree.leaves(floats(as_arrays(w_star)))[0].dtype)
+    )
 
 
 def from_fixed_point(operator: Callable[..., PyTree]) -> Constraint:

@@ -190,7 +190,7 @@ def _reduced(
 
 
 def _entry(tree: PyTree, i: Int[Array, ""] | int) -> PyTree:
-    return jax.tree.map(lambda rows: rows[i], tree)
+    return jax.tree.map(lambda rows: jnp.asarray(rows)[i], tree)
 
 
 def _hessian_product(loss: Loss, w: PyTree, theta: PyTree, batch: PyTree, v: PyTree) -> PyTree:

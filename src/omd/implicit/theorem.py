@@ -144,6 +144,10 @@ def _tangent(primals, tangents):
     # computed again on the way back, instead of kept from the forward pass on
     in_theta = jax.checkpoint(lambda moved: h(diff, moved), prevent_cse=False)
     _, right = jax.jvp(in_theta, (moved,), (moving,))
+    # JAX transposes a linear solve only where every leaf of its right-hand side depends on the
+    # tangents, and some leaves of h may not
+    none = sum(0 * jnp.ravel(t)[0] for t in jax.tree.leaves(moving) if t.size)
+    right = jax.tree.map(lambda x: x + jnp.asarray(none, x.dtype), right)
     u, _ = linear_solution(
         lambda diff: h(diff, moved),
         diff,

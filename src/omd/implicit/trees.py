@@ -25,16 +25,22 @@ def floats(tree: PyTree) -> PyTree:
     return eqx.filter(tree, is_float)
 
 
-def as_arrays(tree: PyTree) -> PyTree:
-    """Python floats and NumPy arrays become JAX arrays; anything else is left alone."""
+def as_arrays(tree: PyTree, like: PyTree = None) -> PyTree:
+    """Python floats and NumPy arrays become JAX arrays; anything else is left alone.
+
+    Python floats, and weakly typed arrays, get the widest precision of the arrays in `like`.
+    """
+    dtypes = [leaf.dtype for leaf in jax.tree.leaves(floats(like))]
+    weakly = jnp.result_type(*dtypes) if dtypes else jnp.result_type(float)
 
     def convert(leaf):
         if not (isinstance(leaf, float) or eqx.is_array(leaf)):
             return leaf
         array = jnp.asarray(leaf)
         # a weakly typed tracer may carry a Python float that filters don't take for an array
-        weak = getattr(array, "weak_type", False)
-        return jax.lax.convert_element_type(array, array.dtype) if weak else array
+        if not getattr(array, "weak_type", False):
+            return array
+        return jax.lax.convert_element_type(array, weakly if is_float(array) else array.dtype)
 
     return jax.tree.map(convert, tree)
 

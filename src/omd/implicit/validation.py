@@ -56,19 +56,23 @@ def number(
 
 def has_floats(name: str, tree: PyTree) -> None:
     """Raise InputError unless some leaf is real floating point and none is complex."""
-    leaves = jax.tree_util.tree_leaves_with_path(floats(tree))
-    for path, leaf in leaves:
-        if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
-            raise InputError(
-                f"{name}{_at(path)} is {leaf.dtype}, but only real numbers are supported: "
-                "split it into its real and imaginary part."
-            )
-    if not leaves:
+    is_real(name, tree)
+    if not jax.tree.leaves(floats(tree)):
         seen = sorted({_describe(leaf) for leaf in jax.tree.leaves(tree)})
         raise InputError(
             f"{name} has no floating-point array to differentiate, only "
             f"{', '.join(seen) or 'an empty pytree'}: give it floating-point values."
         )
+
+
+def is_real(name: str, tree: PyTree) -> None:
+    """Raise InputError if a leaf is complex."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(floats(tree)):
+        if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+            raise InputError(
+                f"{name}{_at(path)} is {leaf.dtype}, but only real numbers are supported: "
+                "split it into its real and imaginary part."
+            )
 
 
 def matches(
