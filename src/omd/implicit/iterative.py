@@ -21,6 +21,8 @@ from omd.implicit.trees import Product, axpy, dot, in_one_precision, norm, scale
 # lineax tests for breakdown and for convergence of u in absolute terms. Solving for u / _SCALE
 # takes both tests out of the way; being a power of two, it rounds nothing.
 _SCALE = 2.0**30
+_REFRESH = 100
+"""Steps of conjugate gradient between two residuals that are computed afresh."""
 
 
 class CG(AbstractMethod):
@@ -272,14 +274,17 @@ def _conjugate_gradient(
     preconditioner: Product | None = None,
 ) -> tuple[PyTree, PyTree, Int[Array, ""]]:
     """(u, operator(u) − right, steps), to a residual of goal · ‖right‖; the residual is computed
-    afresh at the end, and every 32 steps lest rounding carry it away from the recursion's."""
+    afresh at the end, and every `_REFRESH` steps lest rounding carry the recursion's away."""
     inverse = preconditioner or (lambda r: r)
     length = norm(right)
     length = jnp.where(length > 0, length, 1)
-    unit = scale(1 / length, right)
+
+    def unit():
+        return scale(1 / length, right)
 
     def residual(u):
-        return subtract(unit, operator(u))
+        # scaled here, lest one more vector be kept through the loop
+        return subtract(unit(), operator(u))
 
     def unfinished(carry):
         _, r, _, gamma, steps = carry
@@ -292,14 +297,17 @@ def _conjugate_gradient(
         alpha = jnp.where(curvature == 0, 0, gamma / jnp.where(curvature == 0, 1, curvature))
         u = axpy(alpha, p, u)
         steps = steps + 1
-        fresh = eqxi.nonbatchable(eqxi.unvmap_max(steps) % 32 == 0)
-        r = jax.lax.cond(fresh, lambda: residual(u), lambda: axpy(-alpha, image, r))
+        if max_steps > _REFRESH:  # the branch keeps one vector more through the loop
+            fresh = eqxi.nonbatchable(eqxi.unvmap_max(steps) % _REFRESH == 0)
+            r = jax.lax.cond(fresh, lambda: residual(u), lambda: axpy(-alpha, image, r))
+        else:
+            r = axpy(-alpha, image, r)
         z = inverse(r)
         gamma, before = dot(z, r), gamma
         return u, r, axpy(gamma / before, p, z), gamma, steps
 
-    u = scale(0, unit) if start is None else scale(1 / length, start)
-    r = unit if start is None else residual(u)
+    u = scale(0, right) if start is None else scale(1 / length, start)
+    r = unit() if start is None else residual(u)
     p = inverse(r)
     carry = (u, r, p, dot(p, r), jnp.int32(0))
     u, _, _, _, steps = jax.lax.while_loop(unfinished, advance, carry)
