@@ -13,7 +13,7 @@ ALLOWED = {
     "types": {"errors"},
     "settings": {"errors"},
     "config": {"errors", "settings", "implicit"},
-    "implicit": set(),
+    "implicit": {"errors"},
     "tabular": BASE | {"compilation", "implicit"},
     "envs": BASE,
     "agents": BASE | {"implicit", "config"},

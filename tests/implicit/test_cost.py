@@ -30,7 +30,9 @@ def _largest(method, n):
     return max(math.prod(int(d) for d in shape.split("x") if d) for shape in shapes)
 
 
-@pytest.mark.parametrize("name", [name for name, kind in implicit.METHODS.items() if not kind.needs_least_squares])
+@pytest.mark.parametrize(
+    "name", [name for name, kind in implicit.METHODS.items() if not kind.needs_least_squares]
+)
 def test_only_dense_methods_form_a_matrix(name):
     n = 100_000 if name not in _PROMISED else 400
     largest = _largest(implicit.get(name), n)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from omd import implicit
+from omd.errors import InputError
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +71,7 @@ def test_the_image_keeps_its_digits_where_u_loses_them():
         lambda: (a @ a.T)[None],
     )
     method = implicit.GaussNewton(damping=1e-3)
-    image = method.image(problem, g)[0]
+    image = method.image(problem, g)[0][0]
     assert image.dtype == jnp.float32
 
     def error(found):
@@ -91,7 +92,7 @@ def test_equal_samples_with_large_derivatives_are_no_trouble():
     residual = jax.random.normal(jax.random.key(1), (100,), jnp.float32)
     # with the damping alone, rounding makes the matrix indefinite
     assert np.isnan(np.linalg.norm(jnp.linalg.cholesky(a @ a.T + 1e-6 * jnp.eye(100))))
-    image = implicit.GaussNewton(damping=1e-6).image(problem, a.T @ residual)[0]
+    image = implicit.GaussNewton(damping=1e-6).image(problem, a.T @ residual)[0][0]
     # what of the residual lies in the range of J
     wide = np.asarray(a, np.float64)
     expected = wide @ np.linalg.lstsq(wide, np.asarray(residual, np.float64))[0]
@@ -102,10 +103,19 @@ def test_equal_samples_with_large_derivatives_are_no_trouble():
 
 
 def test_other_constraints_and_bad_damping_are_refused():
-    with pytest.raises(ValueError, match="gauss-newton needs a constraint that is known to be"):
+    with pytest.raises(InputError, match="gauss-newton needs a constraint that is known to be"):
         implicit.hypergradient(
             lambda w, theta: w @ w, lambda w, theta: w - theta, jnp.ones(2), jnp.ones(2),
             method=implicit.GaussNewton(),
         )  # fmt: skip
-    with pytest.raises(ValueError, match="damping must be finite, greater than 0"):
+    with pytest.raises(InputError, match="damping must be finite, greater than 0"):
         implicit.GaussNewton(damping=0.0)
+
+
+def test_the_image_of_any_other_method_is_that_of_its_answer():
+    a = jax.random.normal(jax.random.key(0), (5, 4))
+    w, g = jax.random.normal(jax.random.key(1), (2, 4))
+    problem = least_squares(lambda w: (a @ w)[None], w)
+    image, report = implicit.Dense().image(problem, g)
+    np.testing.assert_allclose(image[0], a @ jnp.linalg.solve(a.T @ a, g), rtol=1e-9)
+    assert int(report.status) == implicit.Status.CONVERGED

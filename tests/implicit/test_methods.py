@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
 from omd import implicit
+from omd.errors import InputError
 from omd.implicit import Status
 
 N = 6
@@ -309,5 +310,12 @@ def test_statuses_have_sentences():
     ],
 )
 def test_bad_settings_are_refused_at_construction(make, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(InputError, match=message):
         make()
+
+
+def test_products_bound_what_a_solve_takes():
+    assert implicit.CG(max_steps=7).products == 7
+    assert implicit.GMRES(restart=5, max_restarts=3).products == 15
+    assert implicit.Neumann(4).products == 3
+    assert [implicit.Identity().products, implicit.Dense().products] == [1, 1]

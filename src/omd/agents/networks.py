@@ -88,6 +88,7 @@ def _affine(layer: eqx.nn.Linear, x: Float[Array, "inputs batch"]) -> Float[Arra
     with jax.named_scope(BIAS):
         ones = jnp.ones((1, x.shape[1]), x.dtype)
         # in full precision on a GPU too, which else may take TF32 for products
+        assert layer.bias is not None
         bias = jnp.matmul(layer.bias[:, None], ones, precision="highest")
     return layer.weight @ x + bias
 

@@ -3,24 +3,29 @@
 See the README beside this file for which equation of the paper each module serves.
 """
 
-from omd.implicit import problems
+from omd.implicit import problems, projections
+from omd.implicit.comparison import GradCheck, gradcheck
+from omd.implicit.constrained import KKT, kkt, on_host
+from omd.implicit.decorators import FromFunction, custom_fixed_point, custom_root
 from omd.implicit.direct import Dense, PseudoInverse
 from omd.implicit.gauss_newton import GaussNewton
-from omd.implicit.gradcheck import GradCheck, gradcheck
-from omd.implicit.iterative import CG, GMRES, NormalCG
+from omd.implicit.iterative import CG, GMRES, NormalCG, Refinement
 from omd.implicit.least_squares import LeastSquares
 from omd.implicit.methods import AbstractMethod, Identity, Neumann, Nystrom
 from omd.implicit.registry import METHODS, get
 from omd.implicit.report import Report, Status
-from omd.implicit.root import from_fixed_point, hypergradient, root
+from omd.implicit.roots import from_fixed_point, hypergradient, jacobian, root
+from omd.implicit.stochastic import Saba, Soba, stochastic_neumann
 from omd.implicit.unrolled import Unrolled
 
 __all__ = [
     "CG",
     "GMRES",
+    "KKT",
     "METHODS",
     "AbstractMethod",
     "Dense",
+    "FromFunction",
     "GaussNewton",
     "GradCheck",
     "Identity",
@@ -29,13 +34,23 @@ __all__ = [
     "NormalCG",
     "Nystrom",
     "PseudoInverse",
+    "Refinement",
     "Report",
+    "Saba",
+    "Soba",
     "Status",
     "Unrolled",
+    "custom_fixed_point",
+    "custom_root",
     "from_fixed_point",
     "get",
     "gradcheck",
     "hypergradient",
+    "jacobian",
+    "kkt",
+    "on_host",
     "problems",
+    "projections",
     "root",
+    "stochastic_neumann",
 ]

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 import lineax as lx
-from jaxtyping import ArrayLike, PyTree
+from jax.typing import DTypeLike
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from omd.implicit import check as door
+from omd.implicit import validation
 from omd.implicit.methods import AbstractMethod
 from omd.implicit.report import Report, Status, judge, relative
-from omd.implicit.trees import Vjp, dense_matrix
+from omd.implicit.trees import Product, dense_matrix, in_one_precision
 
 
 class Dense(AbstractMethod):
     """LU factorisation of (∂h/∂w)ᵀ + damping · I. `rtol` defaults to √eps of the dtype."""
 
+    solves = frozenset({"symmetric", "general"})
+
     damping: ArrayLike = 0.0
     rtol: ArrayLike | None = None
 
     def __check_init__(self) -> None:
-        door.number("damping", self.damping)
+        validation.number("damping", self.damping)
         _check_rtol("rtol", self.rtol)
 
-    def solve(self, vjp: Vjp, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+    def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+        vjp, g, back = in_one_precision(vjp, g)
         matrix, right, unravel = dense_matrix(vjp, g)
         damping = jnp.asarray(self.damping, matrix.dtype)
         damped = matrix + damping * jnp.eye(len(matrix), dtype=matrix.dtype)
@@ -36,7 +40,7 @@ class Dense(AbstractMethod):
             _tolerance(self.rtol, right.dtype),
             Status.SINGULAR,
         )
-        return unravel(u), report
+        return back(unravel(u)), report
 
 
 class PseudoInverse(AbstractMethod):
@@ -47,12 +51,15 @@ class PseudoInverse(AbstractMethod):
     `residual` says how much of g lies outside the range.
     """
 
+    solves = frozenset({"symmetric", "general", "singular"})
+
     rcond: ArrayLike | None = None
 
     def __check_init__(self) -> None:
         _check_rtol("rcond", self.rcond)
 
-    def solve(self, vjp: Vjp, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+    def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+        vjp, g, back = in_one_precision(vjp, g)
         matrix, right, unravel = dense_matrix(vjp, g)
         operator = lx.MatrixLinearOperator(matrix)
         u = lx.linear_solve(operator, right, lx.SVD(self.rcond), throw=False).value
@@ -61,18 +68,18 @@ class PseudoInverse(AbstractMethod):
             jnp.linalg.norm(matrix) * jnp.linalg.norm(right)
         )
         tolerance = _tolerance(self.rcond, right.dtype)
-        return unravel(u), judge(relative(r, right), normal, 0, tolerance, Status.SINGULAR)
+        return back(unravel(u)), judge(relative(r, right), normal, 0, tolerance, Status.SINGULAR)
 
 
 def _check_rtol(name: str, value: ArrayLike | None) -> None:
     if value is not None:
-        door.number(name, value, below=1.0)
+        validation.number(name, value, below=1.0)
 
 
-def _tolerance(value: ArrayLike | None, dtype) -> ArrayLike:
+def _tolerance(value: ArrayLike | None, dtype: DTypeLike) -> ArrayLike:
     smallest = jnp.sqrt(jnp.finfo(dtype).eps)
     return smallest if value is None else jnp.maximum(value, smallest)
 
 
-def _at_least_tiny(x):
+def _at_least_tiny(x: Float[Array, ""]) -> Float[Array, ""]:
     return jnp.maximum(x, jnp.finfo(x.dtype).tiny)

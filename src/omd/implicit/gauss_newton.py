@@ -6,11 +6,12 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from omd.implicit import check as door
+from omd.errors import InputError
+from omd.implicit import validation
 from omd.implicit.least_squares import LeastSquares
 from omd.implicit.methods import AbstractMethod
 from omd.implicit.report import Report, of_approximation, unchecked
-from omd.implicit.trees import Vjp, scale, subtract
+from omd.implicit.trees import Product, scale, subtract
 
 
 class GaussNewton(AbstractMethod):
@@ -18,35 +19,39 @@ class GaussNewton(AbstractMethod):
 
     By Woodbury's identity on J Jᵀ [m, m], so no matrix has a side of w's length, and nothing is
     iterated. Exact up to the damping where the residuals are zero or linear in w. For callers
-    that hand `solve` a `LeastSquares`, as the agents do; ValueError for any other constraint.
+    that hand `solve` a `LeastSquares`, as the agents do; `InputError` for any other constraint.
     u is what two nearly equal numbers leave: its relative error is about eps ‖J Jᵀ‖ / damping.
     `image` has no such difference in it.
     """
 
+    needs_least_squares = True
+
     damping: ArrayLike = 1e-3
 
     def __check_init__(self) -> None:
-        door.number("damping", self.damping, positive=True)
+        validation.number("damping", self.damping, positive=True)
 
-    def solve(self, vjp: Vjp, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+    def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
         if not isinstance(vjp, LeastSquares):
-            raise ValueError(
+            raise InputError(
                 "gauss-newton needs a constraint that is known to be the gradient of a sum of "
                 "squares (implicit.LeastSquares), and this one is just a function; take cg."
             )
-        u = scale(1 / self.damping, subtract(g, vjp.pull(self.image(vjp, g)[0])))
+        u = scale(1 / self.damping, subtract(g, vjp.pull(self._image(vjp, g))))
         return u, of_approximation(vjp, u, g, 0, check, self.damping)
 
     def image(self, problem: LeastSquares, g: PyTree) -> tuple[Float[Array, "blocks m"], Report]:
-        """J u = (J Jᵀ + damping · I)⁻¹ J g, which is all that a gradient asks of u where only the
-        residuals, and not J, depend on θ: u · ∂h/∂θ = (J u) · ∂r/∂θ.
+        """J u = (J Jᵀ + damping · I)⁻¹ J g, and a report that claims nothing.
 
         2 eps tr(J Jᵀ) is added to the damping, lest rounding make the matrix indefinite.
         """
+        image = self._image(problem, g)
+        return image, unchecked(0, image.dtype)
+
+    def _image(self, problem: LeastSquares, g: PyTree) -> Float[Array, "blocks m"]:
         # one by one: factorisations in a batch can lock up XLA's threads on a CPU
         blocks = zip(problem.gram(), problem.push(g), strict=True)
-        image = jnp.stack([_solve(gram, b, self.damping) for gram, b in blocks])
-        return image, unchecked(0, image.dtype)
+        return jnp.stack([_solve(gram, b, self.damping) for gram, b in blocks])
 
 
 def _solve(

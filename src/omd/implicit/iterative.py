@@ -1,96 +1,171 @@
-"""Krylov solvers for (∂h/∂w)ᵀ u = g, by lineax, each checked by a product of our own."""
+"""Krylov solvers for (∂h/∂w)ᵀ u = g, each checked by a product of its own."""
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
-from jaxtyping import ArrayLike, PyTree
+from equinox import internal as eqxi
+from jaxtyping import Array, ArrayLike, Int, PyTree
 
-from omd.implicit import check as door
-from omd.implicit.methods import AbstractMethod
+from omd.implicit import validation
+from omd.implicit.methods import AbstractMethod, machine_epsilon
 from omd.implicit.report import Report, Status, judge, relative, residuals
-from omd.implicit.theorem import constant, implicit_function
-from omd.implicit.trees import Vjp, axpy, norm, scale, subtract
+from omd.implicit.trees import Product, axpy, dot, in_one_precision, norm, scale, subtract
 
-# lineax tests for breakdown and for convergence of u in absolute terms: its CG gives up with NaN
-# where a Rayleigh quotient is below 200·eps·n (0.07 for 3 000 weights in float32). Solving for
-# u / _SCALE takes both tests out of the way; being a power of two, it rounds nothing.
+# lineax tests for breakdown and for convergence of u in absolute terms. Solving for u / _SCALE
+# takes both tests out of the way; being a power of two, it rounds nothing.
 _SCALE = 2.0**30
+_REFRESH = 100
+"""Steps of conjugate gradient between two residuals that are computed afresh."""
 
 
 class CG(AbstractMethod):
     """Conjugate gradient on ∂h/∂w + damping · I, which must be symmetric positive definite.
 
     On any other Jacobian the answer is wrong, and the report says so. Stops at a relative
-    residual of rtol or after max_steps products.
+    residual of rtol or after max_steps products. `preconditioner` is a function or a linear
+    operator v -> M v on pytrees like w, symmetric definite, near the inverse of the Jacobian.
     """
+
+    solves = frozenset({"symmetric"})
 
     damping: ArrayLike = 0.0
     rtol: ArrayLike = 1e-5
     max_steps: int = eqx.field(static=True, default=100)
+    preconditioner: Callable[[PyTree], PyTree] | lx.AbstractLinearOperator | None = None
 
     def __check_init__(self) -> None:
         _check_settings(self.damping, self.rtol, "max_steps", self.max_steps)
 
-    def solve(self, vjp: Vjp, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
-        u, steps = _conjugate_gradient(
-            lambda v: axpy(self.damping, v, vjp(v)), g, self.rtol, self.max_steps
+    @property
+    def products(self) -> int:
+        return self.max_steps
+
+    @classmethod
+    def precise(cls, size: int, step: float) -> Self:
+        return cls(rtol=machine_epsilon() ** 0.75, max_steps=10 * size)
+
+    def preconditioned(self, inverse: Callable[[PyTree], PyTree]) -> Self:
+        return dataclasses.replace(self, preconditioner=inverse)
+
+    def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+        return self.solve_from(None, vjp, g, check=check)
+
+    def solve_from(
+        self, start: PyTree, vjp: Product, g: PyTree, *, check: bool = False
+    ) -> tuple[PyTree, Report]:
+        vjp, g, back = in_one_precision(vjp, g)
+        u, r, steps = _conjugate_gradient(
+            lambda v: axpy(self.damping, v, vjp(v)),
+            g,
+            start,
+            _aim(self.rtol),
+            self.max_steps,
+            _product_of(self.preconditioner),
         )
         failure = _failure(steps, self.max_steps)
-        return u, judge(*residuals(vjp, u, g, self.damping), steps, self.rtol, failure)
+        undamped = relative(axpy(self.damping, u, r), g)
+        return back(u), judge(undamped, relative(r, g), steps, self.rtol, failure)
 
 
 class NormalCG(AbstractMethod):
     """Conjugate gradient on (A Aᵀ + damping · I) u = A g with A = ∂h/∂w: any square Jacobian.
 
     Two products an iteration, and the condition number is squared. On a singular Jacobian it
-    tends to the least-squares solution of minimum norm. Status and rtol are about this equation.
+    tends to the least-squares solution of minimum norm. Status and rtol are about this equation,
+    and so is the preconditioner, near (A Aᵀ)⁻¹.
     """
+
+    solves = frozenset({"symmetric", "general", "singular"})
 
     damping: ArrayLike = 0.0
     rtol: ArrayLike = 1e-5
     max_steps: int = eqx.field(static=True, default=200)
+    preconditioner: Callable[[PyTree], PyTree] | lx.AbstractLinearOperator | None = None
 
     def __check_init__(self) -> None:
         _check_settings(self.damping, self.rtol, "max_steps", self.max_steps)
 
-    def solve(self, vjp: Vjp, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+    @property
+    def products(self) -> int:
+        return self.max_steps
+
+    @classmethod
+    def precise(cls, size: int, step: float) -> Self:
+        return cls(rtol=machine_epsilon() ** 0.75, max_steps=40 * size)
+
+    def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+        return self.solve_from(None, vjp, g, check=check)
+
+    def solve_from(
+        self, start: PyTree, vjp: Product, g: PyTree, *, check: bool = False
+    ) -> tuple[PyTree, Report]:
+        vjp, g, back = in_one_precision(vjp, g)
         transpose = jax.linear_transpose(vjp, g)
 
         def jvp(v):
             return transpose(v)[0]
 
         right = jvp(g)
-        u, steps = _conjugate_gradient(
-            lambda v: axpy(self.damping, v, jvp(vjp(v))), right, self.rtol, self.max_steps
+        u, _, steps = _conjugate_gradient(
+            lambda v: axpy(self.damping, v, jvp(vjp(v))),
+            right,
+            start,
+            _aim(self.rtol),
+            self.max_steps,
+            _product_of(self.preconditioner),
         )
         r = subtract(vjp(u), g)
         normal = relative(axpy(self.damping, u, jvp(r)), right)
         failure = _failure(steps, self.max_steps)
-        return u, judge(relative(r, g), normal, steps, self.rtol, failure)
+        return back(u), judge(relative(r, g), normal, steps, self.rtol, failure)
 
 
 class GMRES(AbstractMethod):
     """Restarted GMRES on ∂h/∂w + damping · I: any square Jacobian, such as I − γP.
 
     Keeps `restart` vectors; stops at a relative residual of rtol or after max_restarts cycles of
-    `restart` products each.
+    `restart` products each. `preconditioner` is a function or a linear operator v -> M v on pytrees
+    like w, near the inverse of what `solve` is given: of (∂h/∂w)ᵀ for a gradient. Forward mode
+    takes its transpose.
     """
+
+    solves = frozenset({"symmetric", "general"})
 
     damping: ArrayLike = 0.0
     rtol: ArrayLike = 1e-5
     restart: int = eqx.field(static=True, default=20)
     max_restarts: int = eqx.field(static=True, default=20)
+    preconditioner: Callable[[PyTree], PyTree] | lx.AbstractLinearOperator | None = None
 
     def __check_init__(self) -> None:
         _check_settings(self.damping, self.rtol, "max_restarts", self.max_restarts)
-        door.count("restart", self.restart)
+        validation.count("restart", self.restart)
 
-    def solve(self, vjp: Vjp, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+    @property
+    def products(self) -> int:
+        return self.restart * self.max_restarts
+
+    @classmethod
+    def precise(cls, size: int, step: float) -> Self:
+        return cls(rtol=machine_epsilon() ** 0.75, restart=size)
+
+    def preconditioned(self, inverse: Callable[[PyTree], PyTree]) -> Self:
+        return dataclasses.replace(self, preconditioner=inverse)
+
+    def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+        return self.solve_from(None, vjp, g, check=check)
+
+    def solve_from(
+        self, start: PyTree, vjp: Product, g: PyTree, *, check: bool = False
+    ) -> tuple[PyTree, Report]:
+        vjp, g, back = in_one_precision(vjp, g)
         # lineax spends its first step on computing the residual of the starting point
         solver = lx.GMRES(
             rtol=0.0,
@@ -99,16 +174,86 @@ class GMRES(AbstractMethod):
             max_steps=self.max_restarts + 1,
             restart=self.restart,
         )
-        adjoint = GMRES(0.0, self.rtol, self.restart, self.max_restarts)
-        u, steps = _scaled_solve(lambda v: axpy(self.damping, v, vjp(v)), g, solver, adjoint)
+        u, steps = _scaled_solve(
+            lambda v: axpy(self.damping, v, vjp(v)), g, solver, start, self.preconditioner
+        )
         failure = _failure(steps - 1, self.max_restarts)
-        return u, judge(*residuals(vjp, u, g, self.damping), steps - 1, self.rtol, failure)
+        return back(u), judge(*residuals(vjp, u, g, self.damping), steps - 1, self.rtol, failure)
+
+    def transposed(self) -> GMRES:
+        if self.preconditioner is None:
+            return self
+        return dataclasses.replace(self, preconditioner=Transposed(self.preconditioner))
+
+
+class Refinement(AbstractMethod):
+    """Iterative refinement: u ← u + M (g − (∂h/∂w)ᵀ u) with M the preconditioner.
+
+    For an M that is nearly the inverse, such as the factors that a forward solver leaves: one or
+    two products then. Converges where I − M (∂h/∂w)ᵀ is a contraction. Stops at a relative
+    residual of rtol or after max_steps products.
+    """
+
+    preconditioner: Callable[[PyTree], PyTree] | lx.AbstractLinearOperator
+    rtol: ArrayLike = 1e-5
+    max_steps: int = eqx.field(static=True, default=20)
+
+    def __check_init__(self) -> None:
+        _check_settings(0.0, self.rtol, "max_steps", self.max_steps)
+
+    @property
+    def products(self) -> int:
+        return self.max_steps
+
+    def preconditioned(self, inverse: Callable[[PyTree], PyTree]) -> Self:
+        return dataclasses.replace(self, preconditioner=inverse)
+
+    def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+        return self.solve_from(scale(0, g), vjp, g, check=check)
+
+    def solve_from(
+        self, start: PyTree, vjp: Product, g: PyTree, *, check: bool = False
+    ) -> tuple[PyTree, Report]:
+        inverse = _product_of(self.preconditioner)
+        goal = self.rtol * norm(g)
+
+        def unfinished(carry):
+            _, r, steps = carry
+            return (norm(r) > goal) & (steps < self.max_steps)
+
+        def refine(carry):
+            u, r, steps = carry
+            u = axpy(1.0, inverse(r), u)
+            return u, subtract(g, vjp(u)), steps + 1
+
+        u, r, steps = jax.lax.while_loop(
+            unfinished, refine, (start, subtract(g, vjp(start)), jnp.int32(0))
+        )
+        failure = _failure(steps, self.max_steps)
+        return u, judge(relative(r, g), relative(r, g), steps, self.rtol, failure)
+
+    def transposed(self) -> Refinement:
+        return dataclasses.replace(self, preconditioner=Transposed(self.preconditioner))
+
+
+class Transposed(eqx.Module):
+    """The transpose of a linear function on pytrees, or of a linear operator."""
+
+    of: Callable[[PyTree], PyTree] | lx.AbstractLinearOperator
+
+    def __call__(self, v: PyTree) -> PyTree:
+        return jax.linear_transpose(_product_of(self.of), v)(v)[0]
+
+
+def _product_of(linear: Any) -> Any:
+    """The product of a linear operator, or a function as it is."""
+    return getattr(linear, "mv", linear)
 
 
 def _check_settings(damping: ArrayLike, rtol: ArrayLike, name: str, steps: int) -> None:
-    door.number("damping", damping)
-    door.number("rtol", rtol, positive=True, below=1.0)
-    door.count(name, steps)
+    validation.number("damping", damping)
+    validation.number("rtol", rtol, positive=True, below=1.0)
+    validation.count(name, steps)
 
 
 def _failure(steps: ArrayLike, max_steps: int) -> Any:
@@ -120,37 +265,74 @@ def _aim(rtol: ArrayLike) -> Any:
     return rtol / 2
 
 
-def _conjugate_gradient(operator: Vjp, right: PyTree, rtol: ArrayLike, max_steps: int):
-    solver = lx.CG(rtol=0.0, atol=_aim(rtol), norm=norm, max_steps=max_steps)
-    adjoint = CG(rtol=rtol, max_steps=max_steps)
-    return _scaled_solve(operator, right, solver, adjoint, lx.positive_semidefinite_tag)
+def _conjugate_gradient(
+    operator: Product,
+    right: PyTree,
+    start: PyTree | None,
+    goal: ArrayLike,
+    max_steps: int,
+    preconditioner: Product | None = None,
+) -> tuple[PyTree, PyTree, Int[Array, ""]]:
+    """(u, operator(u) − right, steps), to a residual of goal · ‖right‖; the residual is computed
+    afresh at the end, and every `_REFRESH` steps lest rounding carry the recursion's away."""
+    inverse = preconditioner or (lambda r: r)
+    length = norm(right)
+    length = jnp.where(length > 0, length, 1)
+
+    def unit():
+        return scale(1 / length, right)
+
+    def residual(u):
+        # scaled here, lest one more vector be kept through the loop
+        return subtract(unit(), operator(u))
+
+    def unfinished(carry):
+        _, r, _, gamma, steps = carry
+        return (norm(r) > goal) & (gamma != 0) & (steps < max_steps)
+
+    def advance(carry):
+        u, r, p, gamma, steps = carry
+        image = operator(p)
+        curvature = dot(p, image)
+        alpha = jnp.where(curvature == 0, 0, gamma / jnp.where(curvature == 0, 1, curvature))
+        u = axpy(alpha, p, u)
+        steps = steps + 1
+        if max_steps > _REFRESH:  # the branch keeps one vector more through the loop
+            fresh = eqxi.nonbatchable(eqxi.unvmap_max(steps) % _REFRESH == 0)
+            r = jax.lax.cond(fresh, lambda: residual(u), lambda: axpy(-alpha, image, r))
+        else:
+            r = axpy(-alpha, image, r)
+        z = inverse(r)
+        gamma, before = dot(z, r), gamma
+        return u, r, axpy(gamma / before, p, z), gamma, steps
+
+    u = scale(0, right) if start is None else scale(1 / length, start)
+    r = unit() if start is None else residual(u)
+    p = inverse(r)
+    carry = (u, r, p, dot(p, r), jnp.int32(0))
+    u, _, _, _, steps = jax.lax.while_loop(unfinished, advance, carry)
+    return scale(length, u), scale(-length, residual(u)), steps
 
 
 def _scaled_solve(
-    operator: Vjp,
+    operator: Product,
     right: PyTree,
     solver: lx.AbstractLinearSolver,
-    adjoint: AbstractMethod,
-    tags: object = (),
+    start: PyTree | None,
+    preconditioner: Any,
 ) -> tuple[PyTree, Any]:
-    """(u, steps) with operator(u) ≈ right; the right-hand side is brought to length one first.
-
-    Second derivatives: u is itself an implicit function of the equation operator(u) = right, with
-    `adjoint` to solve the transposed one. (lineax' own derivative raises from compiled code.)
-    """
-    closed = eqx.filter_closure_convert(operator, right)
-    fixed_operator, fixed_right = constant((closed, right))
-    length = norm(fixed_right)
+    """(u, steps) with operator(u) ≈ right; the right-hand side is brought to length one first."""
+    length = norm(right)
     length = jnp.where(length > 0, length, 1)
-    linear = lx.FunctionLinearOperator(
-        lambda v: scale(_SCALE, fixed_operator(v)), jax.eval_shape(lambda: right), tags
+    struct = jax.eval_shape(lambda: right)
+    linear = lx.FunctionLinearOperator(lambda v: scale(_SCALE, operator(v)), struct)
+    options = {}
+    if start is not None:
+        options["y0"] = scale(1 / (_SCALE * length), start)
+    if preconditioner is not None:
+        inverse = _product_of(preconditioner)
+        options["preconditioner"] = lx.FunctionLinearOperator(inverse, struct)
+    solution = lx.linear_solve(
+        linear, scale(1 / length, right), solver, options=options, throw=False
     )
-    solution = lx.linear_solve(linear, scale(1 / length, fixed_right), solver, throw=False)
-    u = scale(_SCALE * length, solution.value)
-    equation = (_equation, (closed, right), ())
-    return implicit_function(equation, constant(u), adjoint), solution.stats["num_steps"]
-
-
-def _equation(u: PyTree, system: tuple[Vjp, PyTree]) -> PyTree:
-    operator, right = system
-    return subtract(operator(u), right)
+    return scale(_SCALE * length, solution.value), solution.stats["num_steps"]

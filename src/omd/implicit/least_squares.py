@@ -1,4 +1,4 @@
-"""Constraints that are known to be the gradient of a sum of squares."""
+"""What is known of the Jacobian where the inner problem is a sum of squares."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Callable
 
 from jaxtyping import Array, Float, PyTree
 
-from omd.implicit.trees import Vjp
+from omd.implicit.trees import Product
 
 
 @dataclasses.dataclass(frozen=True)
 class LeastSquares:
     """The Jacobian of h = ∂/∂w ½‖r(w)‖² = Jᵀr with J = ∂r/∂w, and what is known of J.
 
-    A `Vjp` like any other, for ∂h/∂w is symmetric: all methods take it. The residuals come in
+    A `Product` like any other, for ∂h/∂w is symmetric: all methods take it. The residuals come in
     blocks [blocks, m] that share no parameter, so that J Jᵀ is zero between them.
     """
 
-    product: Vjp
+    product: Product
     """v -> (∂h/∂w) v."""
     push: Callable[[PyTree], Float[Array, "blocks m"]]
     """v -> J v."""

@@ -7,6 +7,8 @@ numeric settings may be arrays (and be vmapped over), counts are static.
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
+from typing import ClassVar, Literal, Self
 
 import equinox as eqx
 import jax
@@ -14,17 +16,26 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from omd.implicit import check as door
+from omd.errors import InputError
+from omd.implicit import validation
 from omd.implicit.least_squares import LeastSquares
 from omd.implicit.report import Report, of_approximation
-from omd.implicit.trees import Vjp, axpy, scale, subtract
+from omd.implicit.trees import Product, axpy, in_one_precision, scale, subtract
+
+Kind = Literal["symmetric", "general", "singular"]
+"""Of a square Jacobian: symmetric positive definite, non-singular, or symmetric and singular."""
 
 
 class AbstractMethod(eqx.Module):
     """A way to solve (∂h/∂w)ᵀ u = g. Subclasses are final."""
 
+    solves: ClassVar[frozenset[Kind]] = frozenset()
+    """Jacobians on which the answer is exact, given steps enough: those that it claims."""
+    needs_least_squares: ClassVar[bool] = False
+    """Does `solve` need a `LeastSquares`? `root` can't give it one."""
+
     @abc.abstractmethod
-    def solve(self, vjp: Vjp, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+    def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
         """u, a pytree like g, and what is known of it.
 
         `vjp` maps v to (∂h/∂w)ᵀ v; g is ∂J/∂w. Methods with a tolerance always compute their
@@ -32,22 +43,51 @@ class AbstractMethod(eqx.Module):
         approximations do so where `check`.
         """
 
-    @property
-    def products(self) -> int:
-        """At most so many products with the Jacobian in one solve; 1 where it isn't known."""
-        return 1
+    def solve_from(
+        self, start: PyTree, vjp: Product, g: PyTree, *, check: bool = False
+    ) -> tuple[PyTree, Report]:
+        """As `solve`, from a first guess: u = start + solve(g − (∂h/∂w)ᵀ start).
+
+        The report is about what is left to solve; methods that iterate override this, and take g
+        for the scale of their tolerance.
+        """
+        step, report = self.solve(vjp, subtract(g, vjp(start)), check=check)
+        return axpy(1.0, step, start), report
+
+    def preconditioned(self, inverse: Callable[[PyTree], PyTree]) -> AbstractMethod:
+        """The same with a preconditioner; raises `InputError` where it takes none."""
+        raise InputError(
+            f"{type(self).__name__} takes no preconditioner: with has_factors=True give CG, GMRES, "
+            "Refinement or no hypergradient."
+        )
+
+    def transposed(self) -> AbstractMethod:
+        """What solves the transposed system; itself unless a setting has to be transposed."""
+        return self
 
     def image(self, problem: LeastSquares, g: PyTree) -> tuple[Float[Array, "blocks m"], Report]:
-        """J u for a least-squares problem, which is all that a gradient asks of u where only the
-        residuals depend on θ; a method that has it without u says so here."""
+        """(J u, report), which is all that a gradient asks of u where only the residuals, and not
+        their Jacobian J, depend on θ: u · ∂h/∂θ = (J u) · ∂r/∂θ."""
         u, report = self.solve(problem, g)
         return problem.push(u), report
+
+    @property
+    def products(self) -> int:
+        """An upper bound of the products, one after another, with the operator that a solve
+        iterates (A Aᵀ for `NormalCG`); 1 where it doesn't iterate."""
+        return 1
+
+    @classmethod
+    def precise(cls, size: int, step: float) -> Self:
+        """As exact as it can be in the current precision, for `size` numbers in w of a problem on
+        which w − step · h converges: for comparisons."""
+        return cls()
 
 
 class Identity(AbstractMethod):
     """u = g: the inverse Jacobian replaced by the identity matrix, section 6 and eq. (13)."""
 
-    def solve(self, vjp: Vjp, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+    def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
         return g, of_approximation(vjp, g, g, 0, check)
 
 
@@ -58,14 +98,24 @@ class Neumann(AbstractMethod):
     `Identity`.
     """
 
+    solves = frozenset({"symmetric", "general", "singular"})
+
     terms: int = eqx.field(static=True, default=10)
     step: ArrayLike = 1.0
 
     def __check_init__(self) -> None:
-        door.count("terms", self.terms)
-        door.number("step", self.step, positive=True)
+        validation.count("terms", self.terms)
+        validation.number("step", self.step, positive=True)
 
-    def solve(self, vjp: Vjp, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+    @property
+    def products(self) -> int:
+        return max(1, self.terms - 1)
+
+    @classmethod
+    def precise(cls, size: int, step: float) -> Self:
+        return cls(1000, step)
+
+    def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
         def add_term(_, u):
             return axpy(self.step, subtract(g, vjp(u)), u)
 
@@ -81,15 +131,22 @@ class Nystrom(AbstractMethod):
     Meant for positive semi-definite Jacobians; directions outside the sketch get g / damping.
     """
 
+    solves = frozenset({"symmetric", "singular"})
+
     rank: int = eqx.field(static=True, default=10)
     damping: ArrayLike = 1e-2
     seed: ArrayLike = 0
 
     def __check_init__(self) -> None:
-        door.count("rank", self.rank)
-        door.number("damping", self.damping, positive=True)
+        validation.count("rank", self.rank)
+        validation.number("damping", self.damping, positive=True)
 
-    def solve(self, vjp: Vjp, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+    @classmethod
+    def precise(cls, size: int, step: float) -> Self:
+        return cls(size, damping=machine_epsilon() ** 0.55)
+
+    def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+        vjp, g, back = in_one_precision(vjp, g)
         flat, unravel = ravel_pytree(g)
         rank = min(self.rank, flat.size)
         sketch = jax.random.normal(jax.random.key(self.seed), (flat.size, rank), flat.dtype)
@@ -103,10 +160,15 @@ class Nystrom(AbstractMethod):
         damping = jnp.asarray(self.damping, flat.dtype)
         outside = flat - basis @ inside if rank < flat.size else jnp.zeros_like(flat)
         u = unravel(outside / damping + basis @ (inside / (values + damping)))
-        return u, of_approximation(vjp, u, g, rank, check, damping)
+        return back(u), of_approximation(vjp, u, g, rank, check, damping)
 
 
-def _symmetric_pseudo_inverse(matrix):
+def machine_epsilon() -> float:
+    """Of JAX's default precision."""
+    return float(jnp.finfo(jnp.result_type(float)).eps)
+
+
+def _symmetric_pseudo_inverse(matrix: Float[Array, "k k"]) -> Float[Array, "k k"]:
     values, vectors = jnp.linalg.eigh((matrix + matrix.T) / 2)
     cutoff = jnp.max(jnp.abs(values)) * len(values) * jnp.finfo(values.dtype).eps
     kept = jnp.abs(values) > cutoff

@@ -7,7 +7,7 @@ finite differences to 1e-6.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,12 +15,11 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
-from omd.implicit import check as door
-from omd.implicit.direct import Dense, PseudoInverse
-from omd.implicit.gradcheck import GradCheck, gradcheck
-from omd.implicit.iterative import CG, GMRES, NormalCG
-from omd.implicit.methods import AbstractMethod, Identity, Neumann, Nystrom
-from omd.implicit.root import from_fixed_point
+from omd.implicit import validation
+from omd.implicit.comparison import GradCheck, gradcheck
+from omd.implicit.methods import AbstractMethod, Kind
+from omd.implicit.registry import METHODS
+from omd.implicit.roots import from_fixed_point
 from omd.implicit.trees import subtract
 
 
@@ -38,10 +37,26 @@ class Problem:
     w0: PyTree
     theta: PyTree
     aux: tuple
-    methods: Mapping[str, AbstractMethod]
-    """All methods, with settings that suit the problem's size and spectrum."""
-    exact: frozenset[str]
-    """Names of those that give the gradient; the others can't, by what they assume."""
+    step_size: float
+    """Of the gradient step, or fixed-point step, that `step` takes."""
+    kind: Kind
+    """Of the constraint's Jacobian in w."""
+
+    @property
+    def methods(self) -> dict[str, AbstractMethod]:
+        """All methods that take a constraint, as precise as they can be."""
+        size = sum(leaf.size for leaf in jax.tree.leaves(self.w0))
+        return {
+            name: method.precise(size, self.step_size)
+            for name, method in METHODS.items()
+            if not method.needs_least_squares
+        }
+
+    @property
+    def exact(self) -> frozenset[str]:
+        """Names of those that give the gradient; the others can't, by what they assume."""
+        by_theorem = (name for name, method in self.methods.items() if self.kind in method.solves)
+        return frozenset({"unrolled", *by_theorem})
 
     def check(self, **settings: Any) -> GradCheck:
         """`gradcheck` on this problem; settings go to it."""
@@ -63,8 +78,8 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str, seed: int = 0) -> Problem:
-    """The problem called `name`, its data drawn from `seed`. Raises ValueError if unknown."""
-    make = _PROBLEMS[door.one_of("problem", name, _PROBLEMS)]
+    """The problem called `name`, its data drawn from `seed`. Raises `InputError` if unknown."""
+    make = _PROBLEMS[validation.one_of("problem", name, _PROBLEMS)]
     return make(jax.random.key(seed))
 
 
@@ -94,8 +109,8 @@ def ridge(key: Array) -> Problem:
         w0=jnp.zeros(6),
         theta=jnp.linspace(-1.0, 0.5, 6),
         aux=aux,
-        methods=_methods(6, neumann_step=0.25),
-        exact=frozenset(_ALL - {"identity"}),
+        step_size=0.25,
+        kind="symmetric",
     )
 
 
@@ -124,8 +139,8 @@ def soft_q(key: Array) -> Problem:
         w0=jnp.zeros((states, actions)),
         theta=model(keys[0], keys[1]),
         aux=(model(keys[2], keys[3]),),
-        methods=_methods(states * actions, neumann_step=1.0),
-        exact=frozenset(_ALL - {"identity", "cg", "nystrom"}),
+        step_size=1.0,
+        kind="general",
     )
 
 
@@ -146,7 +161,6 @@ def network(key: Array) -> Problem:
         }
 
     w0 = weights(keys[0])
-    size = ravel_pytree(w0)[0].size
 
     def q(w, x):
         return jnp.tanh(x @ w["in"] + w["bias"]) @ w["out"]
@@ -176,8 +190,8 @@ def network(key: Array) -> Problem:
             "dynamics": jax.random.normal(keys[2], (2, 2)) / 2,
         },
         aux=(weights(keys[3]), jax.random.normal(keys[4], (batch, 2)), true),
-        methods=_methods(size, neumann_step=0.2),
-        exact=frozenset(_ALL - {"identity"}),
+        step_size=0.2,
+        kind="symmetric",
     )
 
 
@@ -200,33 +214,12 @@ def singular(key: Array) -> Problem:
         w0=jnp.zeros(7),
         theta=jnp.array([1.0, -0.5, 0.3]),
         aux=aux,
-        methods=_methods(7, neumann_step=0.15),
-        # g's part outside the Jacobian's range: harmless to these, but CG and GMRES need g inside
-        exact=frozenset({"pseudo-inverse", "normal-cg", "neumann", "nystrom", "unrolled"}),
+        step_size=0.15,
+        kind="singular",  # with a part of g outside its range, which CG and GMRES can't bear
     )
 
 
 _PROBLEMS = {"ridge": ridge, "soft-q": soft_q, "network": network, "singular": singular}
-_ALL = {
-    *("identity", "neumann", "cg", "normal-cg", "gmres", "nystrom", "dense"),
-    *("pseudo-inverse", "unrolled"),
-}
-
-
-def _methods(size: int, neumann_step: float) -> dict[str, AbstractMethod]:
-    """Every method, tight enough for the current precision."""
-    machine = float(jnp.finfo(jnp.result_type(float)).eps)
-    rtol = machine**0.75
-    return {
-        "identity": Identity(),
-        "neumann": Neumann(1000, neumann_step),
-        "cg": CG(rtol=rtol, max_steps=10 * size),
-        "normal-cg": NormalCG(rtol=rtol, max_steps=40 * size),
-        "gmres": GMRES(rtol=rtol, restart=size),
-        "nystrom": Nystrom(size, damping=machine**0.55),
-        "dense": Dense(),
-        "pseudo-inverse": PseudoInverse(),
-    }
 
 
 def _descent(loss: Callable[..., Array], rate: float) -> Callable[..., PyTree]:

@@ -6,14 +6,14 @@ import ast
 import dataclasses
 from typing import Any
 
-from omd.implicit import check as door
+from omd.errors import InputError
+from omd.implicit import validation
 from omd.implicit.direct import Dense, PseudoInverse
 from omd.implicit.gauss_newton import GaussNewton
 from omd.implicit.iterative import CG, GMRES, NormalCG
 from omd.implicit.methods import AbstractMethod, Identity, Neumann, Nystrom
-from omd.implicit.unrolled import Unrolled
 
-METHODS: dict[str, type[AbstractMethod] | type[Unrolled]] = {
+METHODS: dict[str, type[AbstractMethod]] = {
     "identity": Identity,
     "neumann": Neumann,
     "cg": CG,
@@ -22,24 +22,21 @@ METHODS: dict[str, type[AbstractMethod] | type[Unrolled]] = {
     "nystrom": Nystrom,
     "dense": Dense,
     "pseudo-inverse": PseudoInverse,
-    "unrolled": Unrolled,
+    "gauss-newton": GaussNewton,
 }
-"""Those that ask no more of a constraint than its derivative."""
-
-_ALL = {**METHODS, "gauss-newton": GaussNewton}
 
 
-def get(name: str, **settings: Any) -> AbstractMethod | Unrolled:
+def get(name: str, **settings: Any) -> AbstractMethod:
     """The method called `name`, such as get("cg", damping=1e-3) or get("cg:damping=1e-3,rtol=0.1").
 
-    Raises ValueError for an unknown name or setting (with the nearest known one) or a bad value.
+    Raises `InputError` for an unknown name or setting (with the nearest known one) or a bad value.
     """
     name, _, text = name.partition(":")
-    method = _ALL[door.one_of("hypergradient", name, _ALL)]
+    method = METHODS[validation.one_of("hypergradient", name, METHODS)]
     settings = {**_parse(name, text), **settings}
     known = [field.name for field in dataclasses.fields(method)]
     for setting in settings:
-        door.one_of(f"setting of {name}", setting, known)
+        validation.one_of(f"setting of {name}", setting, known)
     return method(**settings)
 
 
@@ -48,11 +45,11 @@ def _parse(name: str, text: str) -> dict[str, Any]:
     for item in filter(None, text.split(",")):
         key, equals, value = item.partition("=")
         if not equals:
-            raise ValueError(f"settings of {name} are written key=value, not {item!r}.")
+            raise InputError(f"settings of {name} are written key=value, not {item!r}.")
         try:
             settings[key.strip()] = ast.literal_eval(value.strip())
         except (ValueError, SyntaxError):
-            raise ValueError(
+            raise InputError(
                 f"setting {key.strip()} of {name} must be a number, not {value!r}."
             ) from None
     return settings

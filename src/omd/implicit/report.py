@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, ArrayLike, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
-from omd.implicit.trees import Vjp, axpy, norm, subtract
+from omd.implicit.trees import Product, axpy, norm, subtract
 
 
 class Status(enum.IntEnum):
@@ -57,6 +57,14 @@ class Report(NamedTuple):
     """As the method counts them: products for `CG`, restart cycles for `GMRES`, 0 if direct."""
     status: Int[Array, ""]
     """A `Status`, as int32."""
+    solution: PyTree = None
+    """u itself where the caller gave a first guess of it (`adjoint_init`): the next one."""
+
+    @property
+    def failed(self) -> Bool[Array, ""]:
+        """Whether a method that has a tolerance missed it, or the answer isn't finite."""
+        claims_nothing = (self.status == Status.NOT_CHECKED) | (self.status == Status.MEASURED)
+        return (self.status != Status.CONVERGED) & ~claims_nothing
 
     def describe(self) -> str:
         """One line; for concrete, unbatched reports."""
@@ -75,7 +83,7 @@ def relative(r: PyTree, g: PyTree) -> Float[Array, ""]:
 
 
 def residuals(
-    vjp: Vjp, u: PyTree, g: PyTree, damping: ArrayLike = 0.0
+    vjp: Product, u: PyTree, g: PyTree, damping: ArrayLike = 0.0
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Relative residuals of (∂h/∂w)ᵀ u = g and of the damped equation, by one product."""
     r = subtract(vjp(u), g)
@@ -96,7 +104,7 @@ def judge(
 
 
 def of_approximation(
-    vjp: Vjp, u: PyTree, g: PyTree, iterations: int, check: bool, damping: ArrayLike = 0.0
+    vjp: Product, u: PyTree, g: PyTree, iterations: int, check: bool, damping: ArrayLike = 0.0
 ) -> Report:
     """The report of a method without a tolerance; costs one product where `check`, else none."""
     if not check:

@@ -1,7 +1,8 @@
-"""The implicit function theorem as a vector-Jacobian product, eq. (7) and appendix A."""
+"""The implicit function theorem in both modes of differentiation, eq. (7) and appendix A."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from omd.implicit import check as door
-from omd.implicit.trees import Vjp, floats, is_float, scale
+from omd.errors import InputError
+from omd.implicit.methods import AbstractMethod
+from omd.implicit.report import Report, Status
+from omd.implicit.trees import Product, floats, scale, widened
 
 CONSTRAINT_HINT = (
     "the constraint h(w, theta, *aux) must give one number for each number in w, such as "
@@ -25,59 +28,133 @@ def constant(tree: PyTree) -> PyTree:
     return eqx.combine(jax.lax.stop_gradient(dynamic), static)
 
 
-def vjp_in_w(constraint: Callable[..., PyTree], w: PyTree, theta: PyTree, aux: tuple) -> Vjp:
-    """v -> (∂h/∂w)ᵀ v at w. Compiled, it costs nothing where it is never called."""
-    diff, rest = eqx.partition(w, is_float)
-    h, vjp = jax.vjp(lambda d: floats(constraint(eqx.combine(d, rest), theta, *aux)), diff)
-    door.matches("the constraint's output", h, w, CONSTRAINT_HINT)
-    return lambda v: vjp(v)[0]
-
-
 def total_loss(outer_loss: Callable[..., Array], w: PyTree, theta: PyTree, aux: tuple) -> Array:
     """outer_loss(w, θ, *aux), checked to be a scalar."""
     value = outer_loss(w, theta, *aux)
     if jnp.shape(value) != ():
-        raise ValueError(
+        raise InputError(
             f"outer_loss must return a scalar, not an array of shape {jnp.shape(value)}."
         )
     return value
 
 
-@eqx.filter_custom_vjp
-def implicit_function(differentiable, w, method, on_report=None):
-    """w, with the theorem as its derivative in differentiable = (constraint, θ, aux).
+@dataclasses.dataclass(frozen=True)
+class Watch:
+    """What happens to the report of each linear solve behind a derivative."""
 
-    The constraint must not close over arrays: convert it first. w, as given, is a constant.
+    throw: bool = True
+    on_report: Callable[[Report], None] | None = None
+
+    def __call__(self, u: PyTree, report: Report) -> PyTree:
+        """u; raises from outside or inside compiled code where the solve failed and `throw`."""
+        if self.on_report is not None:
+            jax.debug.callback(self.on_report, report)
+        if not self.throw or not jax.tree.leaves(u):
+            return u
+        return eqx.branched_error_if(u, report.failed, report.status, _FAILURES)
+
+
+_FAILURES = [
+    f"omd.implicit: the linear solve behind a derivative failed. {status.sentence} (throw=False "
+    "goes on with what was found, on_report shows its residual.)"
+    for status in Status
+]
+
+
+def linear_solution(
+    constraint: Callable[[PyTree], PyTree],
+    w: PyTree,
+    right: PyTree,
+    method: AbstractMethod,
+    watch: Watch,
+    *,
+    adjoint: bool,
+    check: bool = False,
+    start: PyTree | None = None,
+) -> tuple[PyTree, Report]:
+    """u with (∂h/∂w) u = right, or its transpose where `adjoint`, for h = constraint at w.
+
+    Differentiable in both modes and to any order, by the derivative of a linear system: `method`
+    solves whatever system comes up. It is never differentiated itself. `start` is a first guess of
+    the transposed system's answer; where it is given, the report holds the answer.
     """
-    del differentiable, method, on_report
-    return w
+
+    init = constant(start)
+
+    def forward() -> Product:
+        return jax.linearize(constraint, w)[1]
+
+    def backward() -> Product:
+        pull = jax.vjp(constraint, w)[1]
+        return lambda v: pull(v)[0]
+
+    def solution(
+        product: Callable[[], Product], method: AbstractMethod, start: PyTree | None = None
+    ) -> Callable[..., Any]:
+        def solve(_: Product, right: PyTree) -> tuple[PyTree, Report]:
+            # linearised here, not outside: what the products need is then made where they are
+            # taken, and not kept from the forward pass on
+            if start is None:
+                u, report = method.solve(product(), right, check=check)
+            else:
+                u, report = method.solve_from(start, product(), right, check=check)
+            if init is not None:  # both sides, for a report has one structure
+                report = report._replace(solution=u)
+            return watch(u, report), report
+
+        return solve
+
+    sides = [
+        (lambda v: jax.jvp(constraint, (w,), (v,))[1], solution(forward, method.transposed())),
+        (lambda v: backward()(v), solution(backward, method, init)),
+    ]
+    (product, solve), (_, transpose_solve) = reversed(sides) if adjoint else sides
+    return jax.lax.custom_linear_solve(product, right, solve, transpose_solve, has_aux=True)
 
 
-@implicit_function.def_fwd
-def _forward(perturbed, differentiable, w, method, on_report=None):
-    del perturbed
-    # itself, not w: where the gradient is differentiated again, w depends on θ there too
-    w = implicit_function(differentiable, w, method, on_report)
-    return w, w
+@eqx.filter_custom_jvp
+def implicit_function(differentiable, diff, fixed, start, method, watch):
+    """diff, the floating-point leaves of w, with the theorem as its derivative in differentiable
+    = (constraint, θ, aux); `fixed` are the other leaves of w, `start` as in `linear_solution`.
+
+    The constraint must not close over arrays: convert it first, at the arguments' `widened` types.
+    diff, as given, is a constant.
+    """
+    del differentiable, fixed, start, method, watch
+    return diff
 
 
-@implicit_function.def_bwd
-def _backward(w, g, perturbed, differentiable, _: Any, method, on_report=None):
-    g = jax.tree.map(
-        lambda wi, gi: jnp.zeros_like(wi) if gi is None and wi is not None else gi,
-        floats(w),
-        g,
-        is_leaf=lambda leaf: leaf is None,
+@implicit_function.def_jvp
+def _tangent(primals, tangents):
+    differentiable, w, fixed, start, method, watch = primals
+    moving, *_ = tangents
+    # itself, not w: where the derivative is differentiated again, w depends on θ there too
+    w = implicit_function(differentiable, w, fixed, start, method, watch)
+    moves = jax.tree.map(
+        lambda _, t: t is not None, differentiable, moving, is_leaf=lambda x: x is None
     )
-    constraint, theta, aux = differentiable
-    u, report = method.solve(vjp_in_w(constraint, w, theta, aux), g)
-    if on_report is not None:
-        jax.debug.callback(on_report, report)
-    wanted, rest = eqx.partition(differentiable, perturbed)
+    moved, rest = eqx.partition(differentiable, moves)
+    diff = widened(w)
 
-    def h(wanted):
-        constraint, theta, aux = eqx.combine(wanted, rest)
-        return floats(constraint(w, theta, *aux))
+    def h(diff, moved):
+        constraint, theta, aux = eqx.combine(moved, rest)
+        out = constraint(eqx.combine(diff, fixed), widened(theta), *widened(aux))
+        return widened(floats(out))
 
-    _, vjp = jax.vjp(h, wanted)
-    return vjp(scale(-1, u))[0]
+    # computed again on the way back, instead of kept from the forward pass on
+    in_theta = jax.checkpoint(lambda moved: h(diff, moved), prevent_cse=False)
+    _, right = jax.jvp(in_theta, (moved,), (moving,))
+    # JAX transposes a linear solve only where every leaf of its right-hand side depends on the
+    # tangents, and some leaves of h may not
+    none = sum(0 * jnp.ravel(t)[0] for t in jax.tree.leaves(moving) if t.size)
+    right = jax.tree.map(lambda x: x + jnp.asarray(none, x.dtype), right)
+    u, _ = linear_solution(
+        lambda diff: h(diff, moved),
+        diff,
+        scale(-1, right),
+        method,
+        watch,
+        adjoint=False,
+        start=start,
+    )
+    return w, jax.tree.map(lambda ui, wi: ui.astype(wi.dtype), u, w)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from omd.implicit import check as door
+from omd.implicit import validation
 from omd.implicit.report import Report, unchecked
 from omd.implicit.theorem import total_loss
 from omd.implicit.trees import as_arrays, floats, is_float
@@ -26,15 +26,15 @@ class Unrolled(eqx.Module):
     steps: int = eqx.field(static=True, default=1000)
 
     def __check_init__(self) -> None:
-        door.count("steps", self.steps)
+        validation.count("steps", self.steps)
 
     def run(self, step: Callable[..., PyTree], w0: PyTree, theta: PyTree, *aux) -> PyTree:
-        """w_K, a pytree like w0. Raises ValueError where step's output is not like w0."""
+        """w_K, a pytree like w0. Raises `InputError` where step's output is not like w0."""
         diff, rest = eqx.partition(as_arrays(w0), is_float)
 
         def body(diff, _):
             image = floats(step(eqx.combine(diff, rest), theta, *aux))
-            door.matches("the output of step(w, theta)", image, diff)
+            validation.matches("the output of step(w, theta)", image, diff)
             return image, None
 
         diff, _ = jax.lax.scan(body, diff, length=self.steps)

@@ -9,7 +9,7 @@ with θ = (logits, reward). Q = φ(θ) is an implicit function of θ, eq. (4), d
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -46,7 +46,7 @@ def _bellman_error(q: Float[Array, "S A"], theta: Model, design: Design) -> Floa
 
 def _likelihood(q: Float[Array, "S A"], theta: Model, design: Design) -> Float[Array, ""]:
     log_p = jax.nn.log_softmax(theta.logits / design.logit_temperature, axis=-1)
-    p = design.mdp.transition
+    p: Any = design.mdp.transition
     divergence = jnp.sum(xlogy(p, p) - p * log_p, axis=-1).mean()
     return divergence + jnp.mean((theta.reward - design.mdp.reward) ** 2)
 
@@ -126,7 +126,9 @@ class Design(eqx.Module):
         method = self.hypergradient
         if method is None:
             method = Elimination() if q0.size <= UNROLLED else implicit.Dense()
-        return implicit.root(self.constraint, _fixed_point, q0, theta, self, hypergradient=method)
+        return implicit.root(
+            self.constraint, _fixed_point, q0, theta, self, hypergradient=method, throw=False
+        )
 
     def loss(
         self, theta: Model, q0: Float[Array, "S A"], noise: Float[Array, "S A"] | None = None

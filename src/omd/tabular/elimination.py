@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PyTree
 
 from omd.implicit import AbstractMethod, Report, Status
 from omd.implicit.report import judge, relative
-from omd.implicit.trees import Vjp, dense_matrix
+from omd.implicit.trees import Product, dense_matrix
 
 UNROLLED = 4
 """Up to this many unknowns, elimination written out is the better choice."""
@@ -41,7 +41,7 @@ class Elimination(AbstractMethod):
 
     rtol: float = 1e-8
 
-    def solve(self, vjp: Vjp, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+    def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
         matrix, right, unravel = dense_matrix(vjp, g)
         u = eliminate(matrix, right)
         residual = relative(matrix @ u - right, right)

@@ -71,7 +71,8 @@ def lane_jit(function: Callable[..., T]) -> Callable[..., T]:
 
     @functools.cache
     def compiled(options: tuple[tuple[str, Any], ...]) -> Any:
-        return eqx.filter_jit(function, compiler_options=dict(options))
+        jit: Any = eqx.filter_jit  # takes options of jax.jit that its types don't name
+        return jit(function, compiler_options=dict(options))
 
     @functools.wraps(function)
     def call(*args: Any) -> T:

@@ -145,6 +145,7 @@ def _solve(mdp, temperature, search, limits, q0, hypergradient, on_report) -> So
             problem,
             hypergradient=hypergradient,
             has_aux=True,
+            throw=False,
             on_report=on_report,
         )
     seen, found = jax.lax.stop_gradient((problem, q))
@@ -175,6 +176,7 @@ def _state_values(
         problem,
         hypergradient=adjoint.default(start, problem.discount, tolerance, DENSE_STATES),
         has_aux=True,
+        throw=False,
         on_report=on_report,
     )
 

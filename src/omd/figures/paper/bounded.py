@@ -86,7 +86,7 @@ def solve_truth() -> Truth:
     """Q* and J of its softmax policy, at the paper's temperature."""
     mdp = paper_mdp()
     design = Design(mdp, RETURN)
-    theta = Model(jnp.asarray(np.log(mdp.transition)), mdp.reward)
+    theta = Model(jnp.asarray(np.log(np.asarray(mdp.transition))), mdp.reward)
 
     @partial(jax.jit, compiler_options=cheaply(0))
     def solve(theta: Model) -> tuple[jax.Array, jax.Array]:

@@ -25,7 +25,7 @@ from omd.figures.style import (
 )
 from omd.implicit import AbstractMethod, Report
 from omd.implicit.report import of_approximation
-from omd.implicit.trees import Vjp
+from omd.implicit.trees import Product
 from omd.tabular import paper_mdp
 from omd.tabular.descent import Designed, descend, uniform_starts
 from omd.tabular.design import BELLMAN_ERROR, Design
@@ -40,7 +40,7 @@ class ExactOrIdentity(AbstractMethod):
 
     exact: Bool[Array, ""]
 
-    def solve(self, vjp: Vjp, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+    def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
         exact, _ = Elimination().solve(vjp, g)
         u = jax.tree.map(lambda x, y: jnp.where(self.exact, x, y), exact, g)
         return u, of_approximation(vjp, u, g, 0, check)

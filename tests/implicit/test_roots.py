@@ -238,7 +238,14 @@ def test_reports_can_be_watched():
     seen = []
     loss = lambda t: jnp.sum(  # noqa: E731
         implicit.root(
-            _CONSTRAINT, _solver, _W0, t, _X, hypergradient=implicit.CG(), on_report=seen.append
+            _CONSTRAINT,
+            _solver,
+            _W0,
+            t,
+            _X,
+            hypergradient=implicit.CG(),
+            throw=False,
+            on_report=seen.append,
         )
     )
     jax.block_until_ready(jax.jit(jax.grad(loss))(_THETA))

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from omd import implicit
+from omd.errors import InputError
 
 _W0 = np.zeros(2)
 _THETA = np.array([0.3, 0.4])
@@ -64,7 +65,7 @@ def _root(constraint=_CONSTRAINT, solver=_solver, w0=_W0, **settings):
     ],
 )
 def test_bad_input_is_one_sentence_at_the_call(call, message):
-    with pytest.raises(ValueError, match=message) as error:
+    with pytest.raises(InputError, match=message) as error:
         call()
     assert "\n" not in str(error.value)
     assert str(error.value).endswith(".")

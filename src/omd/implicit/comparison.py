@@ -13,12 +13,12 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
-from omd.implicit import check as door
+from omd.implicit import validation
 from omd.implicit.direct import Dense
 from omd.implicit.methods import AbstractMethod
 from omd.implicit.registry import METHODS, get
 from omd.implicit.report import Status
-from omd.implicit.root import Constraint, Solver, hypergradient
+from omd.implicit.roots import Constraint, Solver, hypergradient
 from omd.implicit.theorem import total_loss
 from omd.implicit.trees import as_arrays, floats, is_float, norm
 from omd.implicit.unrolled import Unrolled
@@ -55,7 +55,7 @@ class GradCheck:
 
     def __getitem__(self, name: str) -> Row:
         known = {row.name: row for row in self.rows}
-        return known[door.one_of("method", name, known)]
+        return known[validation.one_of("method", name, known)]
 
     @property
     def agreeing(self) -> tuple[str, ...]:
@@ -109,18 +109,18 @@ def gradcheck(
     directions where θ has more. `tolerance` defaults to 1e-6 in float64, 1e-2 in float32.
     `jit=False` is for solvers that can't be traced.
 
-    Raises ValueError for bad settings, and where a constraint or a step is not like w.
+    Raises `InputError` for bad settings, and where a constraint or a step is not like w.
     """
-    door.count("max_directions", max_directions)
+    validation.count("max_directions", max_directions)
     theta, w0, aux = as_arrays((theta, w0, aux))
-    door.has_floats("theta", theta)
+    validation.has_floats("theta", theta)
     diff, rest = eqx.partition(theta, is_float)
     flat, unravel = ravel_pytree(diff)
     machine = float(jnp.finfo(flat.dtype).eps)
     eps = machine ** (1 / 3) if eps is None else eps
     tolerance = (1e-6 if machine < 1e-10 else 1e-2) if tolerance is None else tolerance
-    door.number("eps", eps, positive=True)
-    door.number("tolerance", tolerance, positive=True)
+    validation.number("eps", eps, positive=True)
+    validation.number("tolerance", tolerance, positive=True)
     transform = eqx.filter_jit if jit else lambda f: f
 
     @transform
@@ -145,7 +145,7 @@ def gradcheck(
     def implicit():
         found = {
             name: hypergradient(
-                outer_loss, constraint, w_star, theta, *aux, method=method, check=True
+                outer_loss, constraint, w_star, theta, *aux, method=method, check=True, throw=False
             )
             for name, method in {**chosen, **reference}.items()
         }
@@ -187,7 +187,7 @@ _REFERENCE = "the dense reference"
 
 def _named(methods: Mapping[str, AbstractMethod] | Iterable[str] | None) -> dict[str, Any]:
     if methods is None:
-        methods = [name for name in METHODS if name != "unrolled"]
+        methods = [name for name, kind in METHODS.items() if not kind.needs_least_squares]
     if isinstance(methods, Mapping):
         return dict(methods)
     if isinstance(methods, str):

@@ -1,4 +1,4 @@
-"""Validation at the door: one sentence with what was wrong, the value seen and what to do."""
+"""Validation of input: one sentence with what was wrong, the value seen and what to do."""
 
 from __future__ import annotations
 
@@ -11,30 +11,31 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, PyTree
 
+from omd.errors import InputError
 from omd.implicit.trees import floats
 
 
 def count(name: str, value: Any, minimum: int = 1) -> None:
-    """Raise ValueError unless `value` is a whole number ≥ minimum."""
+    """Raise InputError unless `value` is a whole number ≥ minimum."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < minimum:
-        raise ValueError(f"{name} must be a whole number of at least {minimum}, not {value!r}.")
+        raise InputError(f"{name} must be a whole number of at least {minimum}, not {value!r}.")
 
 
 def one_of(what: str, name: str, known: Iterable[str]) -> str:
-    """`name`, if it is among the known ones; otherwise a ValueError that suggests the nearest."""
+    """`name`, if it is among the known ones; otherwise an InputError that suggests the nearest."""
     names = list(known)
     if name in names:
         return name
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = f"did you mean {near[0]!r}? Known" if near else "known"
     listed = ", ".join(names) or "none"
-    raise ValueError(f"unknown {what} {name!r}: {hint}Known: {listed}.")
+    raise InputError(f"unknown {what} {name!r}: {hint} are {listed}.")
 
 
 def number(
     name: str, value: ArrayLike, *, positive: bool = False, below: float | None = None
 ) -> None:
-    """Raise ValueError unless every entry is finite and ≥ 0 (> 0 if positive, < below if given).
+    """Raise InputError unless every entry is finite and ≥ 0 (> 0 if positive, < below if given).
 
     Values that are being traced are not known yet and pass.
     """
@@ -43,37 +44,41 @@ def number(
     try:
         seen = np.asarray(value, dtype=float)
     except (TypeError, ValueError):
-        raise ValueError(f"{name} must be a number, not {value!r}.") from None
+        raise InputError(f"{name} must be a number, not {value!r}.") from None
     good = np.isfinite(seen) & ((seen > 0) if positive else (seen >= 0))
     if below is not None:
         good &= seen < below
     if not np.all(good):
         bound = "greater than 0" if positive else "0 or greater"
         upper = "" if below is None else f" and less than {below:g}"
-        raise ValueError(f"{name} must be finite, {bound}{upper}, not {value!r}.")
+        raise InputError(f"{name} must be finite, {bound}{upper}, not {value!r}.")
 
 
 def has_floats(name: str, tree: PyTree) -> None:
-    """Raise ValueError unless some leaf is real floating point and none is complex."""
-    leaves = jax.tree_util.tree_leaves_with_path(floats(tree))
-    for path, leaf in leaves:
-        if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
-            raise ValueError(
-                f"{name}{_at(path)} is {leaf.dtype}, but only real numbers are supported: "
-                "split it into its real and imaginary part."
-            )
-    if not leaves:
+    """Raise InputError unless some leaf is real floating point and none is complex."""
+    is_real(name, tree)
+    if not jax.tree.leaves(floats(tree)):
         seen = sorted({_describe(leaf) for leaf in jax.tree.leaves(tree)})
-        raise ValueError(
+        raise InputError(
             f"{name} has no floating-point array to differentiate, only "
             f"{', '.join(seen) or 'an empty pytree'}: give it floating-point values."
         )
 
 
+def is_real(name: str, tree: PyTree) -> None:
+    """Raise InputError if a leaf is complex."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(floats(tree)):
+        if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+            raise InputError(
+                f"{name}{_at(path)} is {leaf.dtype}, but only real numbers are supported: "
+                "split it into its real and imaginary part."
+            )
+
+
 def matches(
     what: str, got: PyTree, w: PyTree, hint: str = "it must return a pytree like w"
 ) -> None:
-    """Raise ValueError unless the floating leaves of `got` are like w's: where, shape and dtype."""
+    """Raise InputError unless the floating leaves of `got` are like w's: where, shape and dtype."""
     want_leaves = dict(jax.tree_util.tree_leaves_with_path(floats(w)))
     got_leaves = dict(jax.tree_util.tree_leaves_with_path(floats(got)))
     for path in [*want_leaves, *(p for p in got_leaves if p not in want_leaves)]:
@@ -82,13 +87,13 @@ def matches(
             for leaves in (want_leaves, got_leaves)
         )
         if want != have:
-            raise ValueError(
+            raise InputError(
                 f"{what} does not match w at {_at(path) or 'its only leaf'}: expected {want}, "
                 f"got {have}; {hint}."
             )
     want_structure, got_structure = (str(jax.tree.structure(floats(x))) for x in (w, got))
     if want_structure != got_structure:
-        raise ValueError(
+        raise InputError(
             f"{what} has the arrays of w in other containers: expected {want_structure}, got "
             f"{got_structure}; {hint}."
         )

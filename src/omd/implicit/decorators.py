@@ -1,0 +1,96 @@
+"""Decorators that give a solver the derivative of its answer, with JAXopt's argument order."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from jaxtyping import ArrayLike, PyTree
+
+from omd.implicit import validation
+from omd.implicit.methods import AbstractMethod
+from omd.implicit.report import Report, Status, judge, residuals
+from omd.implicit.roots import from_fixed_point, root
+from omd.implicit.theorem import constant
+from omd.implicit.trees import Product, as_arrays
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class FromFunction(AbstractMethod):
+    """A solver written as function(product, right) -> u, such as those of `jax.scipy.sparse.linalg`
+    or of JAXopt. Its residual is computed; one above `rtol` is a failure."""
+
+    function: Callable[[Product, PyTree], PyTree]
+    rtol: ArrayLike = 1e-4
+
+    def __check_init__(self) -> None:
+        validation.number("rtol", self.rtol, positive=True, below=1.0)
+
+    def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+        u = self.function(vjp, g)
+        return u, judge(*residuals(vjp, u, g), 0, self.rtol, Status.STAGNATED)
+
+
+def custom_root(
+    constraint: Callable[..., PyTree],
+    *,
+    has_aux: bool = False,
+    solve: AbstractMethod | Callable[[Product, PyTree], PyTree] | None = None,
+    reference_signature: Callable[..., Any] | None = None,
+    throw: bool = True,
+    on_report: Callable[[Report], None] | None = None,
+) -> Decorator:
+    """A decorator for solver(init, *args) -> w with constraint(w, *args) = 0: its answer gets the
+    derivative of the implicit function theorem in all of args, eq. (7).
+
+    `solver` is a black box; it may take `None` for init. `solve` is a hypergradient or a function
+    (product, right) -> u; the default is `GMRES()`. With `has_aux` the solver returns (w, extra).
+    Keyword arguments are differentiable too; where they may stand for positional ones,
+    `reference_signature` (by default the constraint's) says at which place. `throw`, `on_report`:
+    as for `root`. Raises `InputError` where the constraint's output is not like w.
+    """
+    method = solve if solve is None or isinstance(solve, AbstractMethod) else FromFunction(solve)
+
+    def decorator(solver: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(solver)
+        def run(init: PyTree, *args: Any, **kwargs: Any) -> Any:
+            if kwargs:
+                signature = inspect.signature(reference_signature or constraint)
+                bound = signature.bind(init, *args, **kwargs)
+                args, kwargs = bound.args[1:], bound.kwargs
+
+            def h(w: PyTree, given: tuple) -> PyTree:
+                return constraint(w, *given[0], **given[1])
+
+            def forward(w0: PyTree, given: tuple) -> Any:
+                return solver(w0, *given[0], **given[1])
+
+            given = (args, kwargs)
+            first: Any = init
+            if init is None:
+                answer = as_arrays(constant(forward(None, constant(as_arrays(given)))))
+                first = answer[0] if has_aux else answer
+
+            return root(
+                h,
+                forward if init is not None else lambda *_: answer,
+                first,
+                given,
+                hypergradient=method,
+                has_aux=has_aux,
+                throw=throw,
+                on_report=on_report,
+            )
+
+        return run
+
+    return decorator
+
+
+def custom_fixed_point(operator: Callable[..., PyTree], **settings: Any) -> Decorator:
+    """As `custom_root`, for solver(init, *args) -> w with w = operator(w, *args)."""
+    reference = settings.pop("reference_signature", None) or operator
+    return custom_root(from_fixed_point(operator), reference_signature=reference, **settings)
