@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from omd import tabular
-from omd.types import InputError
+from omd.errors import InputError
 
 
 def test_paper_mdp_is_that_of_figure_3():

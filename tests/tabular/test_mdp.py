@@ -5,7 +5,7 @@ import pytest
 from jax.experimental import sparse
 
 from omd import tabular
-from omd.types import InputError
+from omd.errors import InputError
 
 P = np.asarray([[[0.7, 0.3], [0.99, 0.01]], [[0.2, 0.8], [0.99, 0.01]]])
 R = np.zeros((2, 2))

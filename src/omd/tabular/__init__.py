@@ -1,7 +1,33 @@
 """Tabular MDPs: solve them, differentiate through the solution, design models for control."""
 
 from omd.tabular.adjoint import Sweeps
-from omd.tabular.bellman import (
+from omd.tabular.constructors import from_gymnasium, garnet, grid_world, paper_mdp
+from omd.tabular.design.descent import Designed, descend, uniform_starts
+from omd.tabular.design.formulation import (
+    BELLMAN_ERROR,
+    LIKELIHOOD,
+    RETURN,
+    Design,
+    Objective,
+    bellman_constraint,
+    gradient_constraint,
+)
+from omd.tabular.design.lagrangian import Saddle, find_saddle
+from omd.tabular.design.parallel import Lanes
+from omd.tabular.design.projection import Model
+from omd.tabular.design.stationary import Stationary, find_stationary, spread_starts
+from omd.tabular.design.theory import (
+    Bound,
+    Equivalence,
+    ModelError,
+    lemma_1,
+    model_error,
+    proposition_1,
+    theorem_2_mle,
+    theorem_2_omd,
+)
+from omd.tabular.mdp import MDP
+from omd.tabular.operators import (
     bellman,
     bellman_error,
     expected_next,
@@ -13,33 +39,7 @@ from omd.tabular.bellman import (
     soft_value,
     softmax_policy,
 )
-from omd.tabular.bounds import (
-    Bound,
-    Equivalence,
-    ModelError,
-    lemma_1,
-    model_error,
-    proposition_1,
-    theorem_2_mle,
-    theorem_2_omd,
-)
-from omd.tabular.constructors import from_gymnasium, garnet, grid_world, paper_mdp
-from omd.tabular.descent import Designed, descend, uniform_starts
-from omd.tabular.design import (
-    BELLMAN_ERROR,
-    LIKELIHOOD,
-    RETURN,
-    Design,
-    Objective,
-    bellman_constraint,
-    gradient_constraint,
-)
-from omd.tabular.lagrangian import Saddle, find_saddle
-from omd.tabular.lanes import Lanes
-from omd.tabular.mdp import MDP
-from omd.tabular.projection import Model
-from omd.tabular.solve import Solution, Status, evaluate, expected_return, solve
-from omd.tabular.stationary import Stationary, find_stationary, spread_starts
+from omd.tabular.solvers import Solution, Status, evaluate, expected_return, solve
 from omd.tabular.successors import Successors
 
 __all__ = [

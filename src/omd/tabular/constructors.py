@@ -9,9 +9,9 @@ import gymnasium
 import jax.numpy as jnp
 import numpy as np
 
+from omd.errors import InputError
 from omd.tabular.mdp import MDP
 from omd.tabular.successors import Successors
-from omd.types import InputError
 
 
 def paper_mdp() -> MDP:

@@ -12,8 +12,8 @@ from jax.experimental import sparse
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from omd.errors import InputError
 from omd.tabular.successors import Successors, from_jax_sparse
-from omd.types import InputError
 
 Transitions = Float[Array, "S A S"] | Successors
 """Transition probabilities as the operators take them: dense, or lists of successors."""

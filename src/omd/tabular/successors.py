@@ -9,7 +9,7 @@ import numpy as np
 from jax.experimental import sparse
 from jaxtyping import Array, Float, Int
 
-from omd.types import InputError
+from omd.errors import InputError
 
 
 class Successors(eqx.Module):

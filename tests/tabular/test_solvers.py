@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from omd import tabular
-from omd.types import InputError
+from omd.errors import InputError
 
 METHODS = ("value_iteration", "newton", "modified_policy_iteration")
 

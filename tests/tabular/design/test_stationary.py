@@ -7,12 +7,12 @@ import pytest
 from scipy.optimize import minimize
 
 from omd import tabular
+from omd.errors import InputError
 from omd.implicit import Status
-from omd.tabular.design import BELLMAN_ERROR, LIKELIHOOD, RETURN, Design
-from omd.tabular.lanes import Lanes
-from omd.tabular.projection import Model, ball
-from omd.tabular.stationary import find_stationary, spread_starts
-from omd.types import InputError
+from omd.tabular.design.formulation import BELLMAN_ERROR, LIKELIHOOD, RETURN, Design
+from omd.tabular.design.parallel import Lanes
+from omd.tabular.design.projection import Model, ball
+from omd.tabular.design.stationary import find_stationary, spread_starts
 
 BOUNDS = np.asarray([0.0, 0.316, 2.0, 4.7, 5.0])
 STARTS = 3

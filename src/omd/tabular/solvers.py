@@ -15,16 +15,17 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from omd import implicit
-from omd.tabular import adjoint, fixed_point
-from omd.tabular.bellman import Scalar
-from omd.tabular.fixed_point import Problem, iterate, solve_dense
+from omd.errors import InputError
+from omd.tabular import adjoint
+from omd.tabular import search as searches
 from omd.tabular.mdp import MDP
-from omd.types import InputError
+from omd.tabular.operators import Scalar
+from omd.tabular.search import Problem, iterate, solve_dense
 
 METHODS = {
-    "value_iteration": (partial(iterate, step=fixed_point.value_iteration), 100_000),
-    "newton": (partial(iterate, step=fixed_point.newton), 100),
-    "modified_policy_iteration": (fixed_point.modified_policy_iteration, 10_000),
+    "value_iteration": (partial(iterate, step=searches.value_iteration), 100_000),
+    "newton": (partial(iterate, step=searches.newton), 100),
+    "modified_policy_iteration": (searches.modified_policy_iteration, 10_000),
 }
 """Search for the fixed point and default number of iterations."""
 
@@ -214,7 +215,7 @@ def _evaluate(mdp, policy, method, limits) -> Solution:
         v = solve_dense(mdp.transition, policy, mdp.discount, reward)
         count, used_up = jnp.int32(0), False
     else:
-        search = partial(iterate, step=fixed_point.shifted_value_iteration)
+        search = partial(iterate, step=searches.shifted_value_iteration)
         v, count = _state_values(problem, search, jnp.zeros_like(mdp.initial), limits)
         used_up = count >= max_iterations
     q = problem.lookahead(v)

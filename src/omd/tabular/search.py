@@ -14,7 +14,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from omd.tabular.bellman import (
+from omd.tabular.elimination import UNROLLED, eliminate
+from omd.tabular.mdp import Transitions
+from omd.tabular.operators import (
     Scalar,
     expected_next,
     greedy_policy,
@@ -24,8 +26,6 @@ from omd.tabular.bellman import (
     softmax_policy,
     transition_under,
 )
-from omd.tabular.elimination import UNROLLED, eliminate
-from omd.tabular.mdp import Transitions
 from omd.tabular.successors import Successors
 
 MAX_SWEEPS = 50

@@ -18,12 +18,12 @@ from jax.scipy.special import xlogy
 from jaxtyping import Array, Float
 
 from omd import implicit
-from omd.tabular.bellman import bellman_error, soft_bellman, softmax_policy
+from omd.errors import InputError
+from omd.tabular.design.projection import Model
 from omd.tabular.elimination import UNROLLED, Elimination
-from omd.tabular.fixed_point import Problem, iterate, newton, solve_dense
 from omd.tabular.mdp import MDP
-from omd.tabular.projection import Model
-from omd.types import InputError
+from omd.tabular.operators import bellman_error, soft_bellman, softmax_policy
+from omd.tabular.search import Problem, iterate, newton, solve_dense
 
 
 class Objective(NamedTuple):

@@ -14,9 +14,9 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, PyTree
 
 from omd import compilation
+from omd.errors import InputError
 from omd.implicit import AbstractMethod
-from omd.tabular.projection import Model
-from omd.types import InputError
+from omd.tabular.design.projection import Model
 
 T = TypeVar("T")
 

@@ -18,12 +18,12 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from omd.tabular.bellman import Scalar, bellman
-from omd.tabular.fixed_point import Problem
+from omd.errors import InputError
 from omd.tabular.mdp import MDP
-from omd.tabular.solve import solve
+from omd.tabular.operators import Scalar, bellman
+from omd.tabular.search import Problem
+from omd.tabular.solvers import solve
 from omd.tabular.successors import Successors
-from omd.types import InputError
 
 
 class Bound(NamedTuple):

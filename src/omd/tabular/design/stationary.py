@@ -17,11 +17,11 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
+from omd.errors import InputError
 from omd.implicit import Status
-from omd.tabular.design import Design
-from omd.tabular.lanes import Lanes, check_lanes, lane_jit, map_lanes
-from omd.tabular.projection import Model, ball
-from omd.types import InputError
+from omd.tabular.design.formulation import Design
+from omd.tabular.design.parallel import Lanes, check_lanes, lane_jit, map_lanes
+from omd.tabular.design.projection import Model, ball
 
 MEMORY = 10
 """Losses that the nonmonotone line search looks back on."""

@@ -18,11 +18,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
-from omd.tabular.descent import ADAM, first_order
-from omd.tabular.design import Design
-from omd.tabular.lanes import Lanes, check_lanes, lane_jit, map_lanes
-from omd.tabular.projection import Model, Projection, ball
-from omd.types import InputError
+from omd.errors import InputError
+from omd.tabular.design.descent import ADAM, first_order
+from omd.tabular.design.formulation import Design
+from omd.tabular.design.parallel import Lanes, check_lanes, lane_jit, map_lanes
+from omd.tabular.design.projection import Model, Projection, ball
 
 
 class Variables(NamedTuple):
