@@ -89,10 +89,17 @@ def test_too_few_iterations_are_said(method):
 
 
 def test_a_tolerance_beyond_the_precision_is_not_claimed():
-    mdp = tabular.garnet(0, 12, 4, 3, discount=0.99)
-    solution = tabular.solve(mdp, method="newton", tolerance=1e-30)
+    mdp = tabular.MDP(np.full((3, 1, 3), 1 / 3), [[0.1], [0.2], [0.7]], 0.99)
+    solution = tabular.solve(mdp, 0.3, method="value_iteration", tolerance=1e-30)
     assert solution.residual > 0
-    assert solution.status == tabular.Status.MAX_ITERATIONS
+    assert solution.status == tabular.Status.INACCURATE
+
+
+def test_beyond_double_precision_is_said():
+    mdp = tabular.MDP(np.ones((1, 1, 1)), [[1.0]], 1 - 1e-13)
+    solution = tabular.solve(mdp, operator="hard")
+    assert solution.status == tabular.Status.INACCURATE
+    assert "beyond double precision" in solution.message
 
 
 def test_overflow_is_said():
@@ -192,3 +199,179 @@ def test_bad_input_to_solve():
     with pytest.raises(InputError, match=r"policy at state 1 is \[0.5, 0.25\] and sums to 0.75"):
         tabular.expected_return(mdp, jnp.asarray([[0.5, 0.5], [0.5, 0.25]]))
     assert tabular.solve(mdp, 0, operator="hard").status == tabular.Status.CONVERGED
+
+
+# found in use: each said "converged" beside another number
+
+
+def test_a_discount_beyond_float32_is_kept():
+    """γ = 1 − 1e-8 is 1.0 in float32."""
+    gamma = 1 - 1e-8
+    chain = [[[0.3, 0.7]], [[0.5, 0.5]]]
+    with jax.enable_x64(False):
+        solution = tabular.solve(tabular.MDP(chain, [[1.0], [2.0]], gamma), operator="hard")
+    # by Cramer's rule
+    a, b, c, d = 1 - gamma * 0.3, -gamma * 0.7, -gamma * 0.5, 1 - gamma * 0.5
+    wanted = np.asarray([d - 2 * b, 2 * a - c]) / (a * d - b * c)
+    assert wanted[0] > 1.5e8
+    np.testing.assert_allclose(solution.v, wanted, rtol=1e-6)
+    assert solution.status == tabular.Status.CONVERGED
+
+
+@pytest.mark.parametrize("double", [True, False])
+def test_cliff_walking_near_one(double):
+    with jax.enable_x64(double):
+        mdp = tabular.from_gymnasium("CliffWalking-v1", discount=0.9999)
+        solution = tabular.solve(mdp, operator="hard")
+        start = float(mdp.initial @ solution.v)
+    assert start == pytest.approx(-(1 - 0.9999**13) / (1 - 0.9999), rel=1e-6)
+
+
+def test_gradients_near_one_in_float32_are_those_of_float64():
+    def gradient():
+        mdp = tabular.garnet(3, 50, 3, 4, discount=0.9999)
+
+        def total(reward, discount):
+            model = tabular.MDP(mdp.transition, reward, discount)
+            return tabular.solve(model, 0.01).v[0]
+
+        return jax.jit(jax.grad(total, argnums=(0, 1)))(mdp.reward, mdp.discount)
+
+    wanted = [np.asarray(x) for x in gradient()]
+    with jax.enable_x64(False):
+        got = [np.asarray(x) for x in gradient()]
+    assert np.isfinite(got[0]).all()
+    # rows and rewards were rounded to float32, and the policy at temperature 0.01 feels it
+    np.testing.assert_allclose(got[0], wanted[0], rtol=2e-3, atol=2e-3 * wanted[0].max())
+    np.testing.assert_allclose(got[1], wanted[1], rtol=1e-4)
+
+
+def test_integer_tables_count_as_double():
+    chain = [[[1, 0], [0, 1]], [[0, 1], [1, 0]]]
+    mdp = tabular.MDP(chain, [[16_777_217, 0], [0, 0]], 0.5)
+    assert mdp.reward.dtype == jnp.float64
+    assert tabular.solve(mdp, operator="hard").v[0] == 2 * 16_777_217
+
+
+def test_rewards_that_are_not_finite_in_float32_are_refused():
+    with jax.enable_x64(False), pytest.raises(InputError, match="not finite in float32"):
+        tabular.MDP(np.ones((1, 1, 1)), np.asarray([[1e39]]), 0.9)
+
+
+def test_value_iteration_reaches_its_own_default():
+    mdp = tabular.garnet(0, 12, 4, 3, discount=0.999)
+    solution = tabular.solve(mdp, 1.0, method="value_iteration")
+    assert solution.status == tabular.Status.CONVERGED, solution.message
+
+
+def test_masks_and_minus_infinity_are_one():
+    mdp = tabular.garnet(0, 12, 4, 3)
+    mask = np.ones((12, 4), bool)
+    mask[::2, 1] = False
+    rows = np.where(mask[..., None], mdp.transition, np.nan)
+    masked = tabular.MDP(rows, np.asarray(mdp.reward), 0.95, mask=mask)
+    infinite = tabular.MDP(
+        np.asarray(mdp.transition), np.where(mask, mdp.reward, -np.inf), np.asarray(0.95)
+    )
+    penalty = tabular.MDP(
+        np.asarray(mdp.transition), np.where(mask, mdp.reward, -1e6), np.asarray(0.95)
+    )
+    wanted = tabular.solve(penalty, 0.1)
+    for way in (masked, infinite):
+        found = tabular.solve(way, 0.1)
+        np.testing.assert_allclose(found.v, wanted.v, rtol=1e-12)
+        assert (np.isneginf(found.q) == ~mask).all()
+        np.testing.assert_allclose(tabular.bellman(way, found.q, 0.1), found.q, rtol=1e-12)
+
+        def total(temperature, way=way):
+            return tabular.solve(way, temperature).v.sum()
+
+        def with_penalty(temperature):
+            return tabular.solve(penalty, temperature).v.sum()
+
+        np.testing.assert_allclose(jax.grad(total)(0.1), jax.grad(with_penalty)(0.1), rtol=1e-9)
+
+
+def test_a_state_without_actions():
+    with pytest.raises(InputError, match="state 1 has no action left"):
+        tabular.MDP(np.full((2, 1, 2), 0.5), [[1.0], [-np.inf]], 0.9)
+    with pytest.raises(InputError, match="state 0 'home' has no action left"):
+        tabular.MDP(
+            np.full((2, 1, 2), 0.5), np.ones((2, 1)), 0.9, mask=[[False], [True]],
+            states=["home", "work"],
+        )  # fmt: skip
+
+
+def test_undiscounted_walk_to_the_end():
+    """From cell k of a line it takes n − k steps to the end, each of cost 1."""
+    cells = 6
+    p = np.zeros((cells, 2, cells))
+    for s in range(cells):
+        p[s, 0, min(s + 1, cells - 1)] = 1
+        # slower: stays half of the time
+        p[s, 1, s] += 0.5
+        p[s, 1, min(s + 1, cells - 1)] += 0.5
+    r = np.where(np.arange(cells)[:, None] < cells - 1, -1.0, 0.0) * np.ones((1, 2))
+    mdp = tabular.MDP(p, r, 1.0)
+    solution = tabular.solve(mdp, operator="hard")
+    np.testing.assert_allclose(solution.v, np.arange(cells) - (cells - 1.0), atol=1e-12)
+    assert solution.status == tabular.Status.CONVERGED
+    soft = tabular.solve(mdp, 0.5)
+    np.testing.assert_allclose(soft.v[-1], 0, atol=1e-12)
+    # one step from the end: v = α log(e^(−1/α) + e^((−1 + v/2)/α))
+    v = soft.v[-2]
+    image = 0.5 * np.log(np.exp(-1 / 0.5) + np.exp((-1 + v / 2) / 0.5))
+    np.testing.assert_allclose(v, image, rtol=1e-10)
+    p[0, 1] = np.eye(cells)[0]
+    with pytest.raises(InputError, match=r"policy that takes \(state, action\) = \(0, 1\) never"):
+        tabular.MDP(p, r, 1.0)
+
+
+def test_discounts_by_state_pair_and_transition():
+    base = tabular.garnet(4, 8, 3, 3)
+    p, r = np.asarray(base.transition), np.asarray(base.reward)
+    rng = np.random.default_rng(0)
+    by_state = rng.uniform(0.3, 0.9, 8)
+    by_pair = np.broadcast_to(by_state[:, None], (8, 3))
+    by_transition = np.broadcast_to(by_state[:, None, None], (8, 3, 8))
+    wanted = tabular.solve(tabular.MDP(p, r, by_state), 0.1)
+    image = r + by_state[:, None] * (p @ np.asarray(wanted.v))
+    np.testing.assert_allclose(wanted.q, image, rtol=1e-12)
+    for discount in (by_pair, by_transition):
+        for method in ("newton", "value_iteration", "inexact_policy_iteration"):
+            found = tabular.solve(tabular.MDP(p, r, discount), 0.1, method=method)
+            np.testing.assert_allclose(found.v, wanted.v, rtol=1e-10)
+            assert found.status == tabular.Status.CONVERGED
+    same = tabular.solve(tabular.MDP(p, r, np.full(8, 0.95)), 0.1)
+    np.testing.assert_allclose(same.v, tabular.solve(base, 0.1).v, rtol=1e-11)
+
+
+def test_rewards_of_transitions_are_reduced_exactly():
+    base = tabular.garnet(4, 8, 3, 3)
+    r = np.random.default_rng(0).normal(size=(8, 3, 8))
+    p = np.asarray(base.transition)
+    mdp = tabular.MDP(p, r, 0.9)
+    np.testing.assert_allclose(mdp.reward, (p * r).sum(-1), rtol=1e-14)
+
+
+def test_a_product_of_chains_is_the_product_written_out():
+    controlled = tabular.garnet(0, 5, 3, 2, sparse=True).transition
+    exogenous = tabular.garnet(1, 4, 1, 2).transition
+    factored = tabular.Factored(controlled, tabular.Rows(exogenous))
+    dense = np.einsum("yaz,xw->yxazw", controlled.todense(), exogenous[:, 0]).reshape(20, 3, 20)
+    reward = np.random.default_rng(0).normal(size=(20, 3))
+    np.testing.assert_allclose(factored.todense(), dense, rtol=1e-14)
+    wanted = tabular.solve(tabular.MDP(dense, reward, 0.95), 0.1)
+    for method in ("newton", "modified_policy_iteration", "inexact_policy_iteration"):
+        found = tabular.solve(tabular.MDP(factored, reward, 0.95), 0.1, method=method)
+        np.testing.assert_allclose(found.q, wanted.q, rtol=1e-11)
+
+
+def test_krylov_steps_spare_sweeps_near_one():
+    """A walk of 300 cells mixes slowly: 10⁵ sweeps at γ = 0.9999, a few hundred with GMRES."""
+    mdp = tabular.grid_world(1, 300, slip=0.2, discount=0.9999, sparse=True)
+    wanted = tabular.solve(mdp, 0.05, method="newton")
+    found = tabular.solve(mdp, 0.05, method="inexact_policy_iteration")
+    assert found.status == tabular.Status.CONVERGED, found.message
+    np.testing.assert_allclose(found.q, wanted.q, rtol=1e-9, atol=1e-9)
+    assert found.iterations < 5000

@@ -26,6 +26,7 @@ from omd.tabular.design.theory import (
     theorem_2_mle,
     theorem_2_omd,
 )
+from omd.tabular.kernels import Factored, Kernel, Rows, Successors
 from omd.tabular.mdp import MDP
 from omd.tabular.operators import (
     bellman,
@@ -40,7 +41,6 @@ from omd.tabular.operators import (
     softmax_policy,
 )
 from omd.tabular.solvers import Solution, Status, evaluate, expected_return, solve
-from omd.tabular.successors import Successors
 
 __all__ = [
     "BELLMAN_ERROR",
@@ -51,10 +51,13 @@ __all__ = [
     "Design",
     "Designed",
     "Equivalence",
+    "Factored",
+    "Kernel",
     "Lanes",
     "Model",
     "ModelError",
     "Objective",
+    "Rows",
     "Saddle",
     "Solution",
     "Stationary",

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from omd.errors import InputError
+from omd.tabular.kernels import Successors
 from omd.tabular.mdp import MDP
-from omd.tabular.successors import Successors
 
 
 def paper_mdp() -> MDP:

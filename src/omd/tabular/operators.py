@@ -1,64 +1,73 @@
 """Bellman operators, policies and returns of a tabular model, eq. (3) and (9).
 
 Everything here is a pure function of arrays, without checks, for use inside `jit`, `vmap`,
-`scan` and `grad`. `transition` is P[S, A, S'] or a `Successors`.
+`scan` and `grad`. `transition` is P[S, A, S'] or a `Kernel`.
 """
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
 
+from omd.tabular.kernels import as_kernel
 from omd.tabular.mdp import MDP, Transitions
-from omd.tabular.successors import Successors
 
-Scalar = Float[Array, ""] | float
+Scalar = Float[Array, ""] | Float[np.ndarray, ""] | float | int
 
 
-def soft_value(q: Float[Array, "... A"], temperature: Scalar) -> Float[Array, " ..."]:
+def soft_value(q: Float[ArrayLike, "... A"], temperature: Scalar) -> Float[Array, " ..."]:
     """α log Σ_a exp(q/α) over the last axis: the state value of eq. (3) at temperature α > 0."""
     # around the maximum: q/α is large for small α, and its rounding would reach ∂/∂α
+    q = jnp.asarray(q)
     top = jax.lax.stop_gradient(q.max(axis=-1, keepdims=True))
     excess = jax.nn.logsumexp((q - top) / temperature, axis=-1)
     return top[..., 0] + temperature * excess
 
 
-def hard_value(q: Float[Array, "... A"]) -> Float[Array, " ..."]:
+def hard_value(q: Float[ArrayLike, "... A"]) -> Float[Array, " ..."]:
     """max_a q over the last axis, the limit of eq. (9); tied actions share the gradient equally."""
-    return q.max(axis=-1)
+    return jnp.asarray(q).max(axis=-1)
 
 
-def softmax_policy(q: Float[Array, "... A"], temperature: Scalar) -> Float[Array, "... A"]:
+def softmax_policy(q: Float[ArrayLike, "... A"], temperature: Scalar) -> Float[Array, "... A"]:
     """π_Q(a|s) of eq. (3) at temperature α > 0; rows sum to one."""
+    q = jnp.asarray(q)
     top = jax.lax.stop_gradient(q.max(axis=-1, keepdims=True))
     return jax.nn.softmax((q - top) / temperature, axis=-1)
 
 
-def greedy_policy(q: Float[Array, "... A"]) -> Float[Array, "... A"]:
+def greedy_policy(q: Float[ArrayLike, "... A"]) -> Float[Array, "... A"]:
     """All probability on the first best action of every state."""
+    q = jnp.asarray(q)
     return jax.nn.one_hot(q.argmax(axis=-1), q.shape[-1], dtype=q.dtype)
 
 
-def expected_next(transition: Transitions, v: Float[Array, " S"]) -> Float[Array, "S A"]:
+def expected_next(transition: Transitions, v: Float[ArrayLike, " S"]) -> Float[Array, "S A"]:
     """Σ_s' p(s'|s, a) v(s')."""
-    if isinstance(transition, Successors):
-        return (transition.probability * jnp.asarray(v)[transition.index]).sum(axis=-1)
-    return transition @ v
+    return as_kernel(transition).expected(v)
 
 
 def lookahead(
-    transition: Transitions, reward: Float[Array, "S A"], discount: Scalar, v: Float[Array, " S"]
+    transition: Transitions,
+    reward: Float[ArrayLike, "S A"],
+    discount: Scalar | Float[ArrayLike, "S A"],
+    v: Float[ArrayLike, " S"],
 ) -> Float[Array, "S A"]:
-    """r(s, a) + γ Σ_s' p(s'|s, a) v(s'): the action values that state values v give."""
-    return reward + discount * expected_next(transition, v)
+    """r(s, a) + γ Σ_s' p(s'|s, a) v(s'): the action values that state values v give.
+
+    The discount is one number, or one a pair.
+    """
+    mean = expected_next(transition, v)
+    return reward + jnp.asarray(discount, mean.dtype) * mean
 
 
 def soft_bellman(
     transition: Transitions,
-    reward: Float[Array, "S A"],
+    reward: Float[ArrayLike, "S A"],
     discount: Scalar,
-    q: Float[Array, "S A"],
+    q: Float[ArrayLike, "S A"],
     temperature: Scalar,
 ) -> Float[Array, "S A"]:
     """B^θ Q of eq. (3) at temperature α > 0."""
@@ -66,38 +75,51 @@ def soft_bellman(
 
 
 def hard_bellman(
-    transition: Transitions, reward: Float[Array, "S A"], discount: Scalar, q: Float[Array, "S A"]
+    transition: Transitions,
+    reward: Float[ArrayLike, "S A"],
+    discount: Scalar,
+    q: Float[ArrayLike, "S A"],
 ) -> Float[Array, "S A"]:
     """B^θ Q in the limit α → 0 of eq. (9), the operator of appendix G."""
     return lookahead(transition, reward, discount, hard_value(q))
 
 
-def bellman(mdp: MDP, q: Float[Array, "S A"], temperature: Scalar | None) -> Float[Array, "S A"]:
-    """BQ of an MDP: soft at a temperature α > 0, hard where the temperature is None."""
-    if temperature is None:
-        return hard_bellman(mdp.transition, mdp.reward, mdp.discount, q)
-    return soft_bellman(mdp.transition, mdp.reward, mdp.discount, q, temperature)
+def bellman(
+    mdp: MDP, q: Float[ArrayLike, "S A"], temperature: Scalar | None
+) -> Float[Array, "S A"]:
+    """BQ of an MDP: soft at a temperature α > 0, hard where the temperature is None.
+
+    Actions that the MDP doesn't offer in a state have −∞ in the result, and their q is not read.
+    """
+    q = q if mdp.mask is None else jnp.where(mdp.mask, q, -jnp.inf)
+    v = hard_value(q) if temperature is None else soft_value(q, temperature)
+    if mdp.discount.ndim == 3:
+        kernel = as_kernel(mdp.transition)
+        weights = kernel.scaled(jnp.asarray(mdp.discount, mdp.reward.dtype))
+        return mdp.reward + weights.expected(v)
+    discount = mdp.discount[:, None] if mdp.discount.ndim == 1 else mdp.discount
+    return lookahead(mdp.transition, mdp.reward, discount, v)
 
 
-def bellman_error(mdp: MDP, q: Float[Array, "S A"], temperature: Scalar | None) -> Float[Array, ""]:
+def bellman_error(
+    mdp: MDP, q: Float[ArrayLike, "S A"], temperature: Scalar | None
+) -> Float[Array, ""]:
     """L(Q) = Σ_{s,a} (Q − BQ)² of eq. (6), with the operator of `bellman`."""
-    return jnp.sum((q - bellman(mdp, q, temperature)) ** 2)
+    image = bellman(mdp, q, temperature)
+    if mdp.mask is not None:
+        q, image = (jnp.where(mdp.mask, x, 0) for x in (q, image))
+    return jnp.sum((q - image) ** 2)
 
 
 def under_policy(
-    transition: Transitions, reward: Float[Array, "S A"], policy: Float[Array, "S A"]
+    transition: Transitions, reward: Float[ArrayLike, "S A"], policy: Float[ArrayLike, "S A"]
 ) -> tuple[Float[Array, "S S"], Float[Array, " S"]]:
     """The chain that a policy makes: P^π[S, S'] (dense) and r^π[S]."""
     return transition_under(transition, policy), (policy * reward).sum(axis=-1)
 
 
-def transition_under(transition: Transitions, policy: Float[Array, "S A"]) -> Float[Array, "S S"]:
+def transition_under(
+    transition: Transitions, policy: Float[ArrayLike, "S A"]
+) -> Float[Array, "S S"]:
     """P^π(s'|s) = Σ_a π(a|s) p(s'|s, a) as a dense matrix."""
-    if isinstance(transition, Successors):
-        states = transition.shape[0]
-        weights = (policy[..., None] * transition.probability).reshape(states, -1)
-        chain = jnp.zeros((states, states), weights.dtype)
-        return chain.at[jnp.arange(states)[:, None], transition.index.reshape(states, -1)].add(
-            weights
-        )
-    return jnp.einsum("sa,sat->st", policy, transition)
+    return as_kernel(transition).chain(jnp.asarray(policy))

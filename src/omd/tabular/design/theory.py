@@ -19,11 +19,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from omd.errors import InputError
+from omd.tabular.kernels import Successors
 from omd.tabular.mdp import MDP
-from omd.tabular.operators import Scalar, bellman
-from omd.tabular.search import Problem
+from omd.tabular.operators import Scalar, bellman, hard_value, soft_value
 from omd.tabular.solvers import solve
-from omd.tabular.successors import Successors
 
 
 class Bound(NamedTuple):
@@ -103,7 +102,7 @@ def lemma_1(
     MDPs have one discount.
     """
     low, high, covered = _range(mdp, model, reward_range, temperature)
-    value = Problem(mdp.transition, mdp.reward, mdp.discount, temperature).value(q)
+    value = hard_value(q) if temperature is None else soft_value(q, temperature)
     scaled = (1 - mdp.discount) * value
     slack = 64 * jnp.finfo(q.dtype).eps * (jnp.abs(low) + jnp.abs(high))
     inside = ((scaled >= low - slack) & (scaled <= high + slack)).all()
