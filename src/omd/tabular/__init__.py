@@ -1,5 +1,6 @@
-"""Tabular MDPs: solve them, differentiate through the solution, design models for control."""
+"""Tabular MDPs: solve them, differentiate through the solution, estimate and design models."""
 
+from omd.tabular import estimation
 from omd.tabular.adjoint import Sweeps
 from omd.tabular.constructors import from_gymnasium, garnet, grid_world, paper_mdp
 from omd.tabular.design.descent import Designed, descend, uniform_starts
@@ -26,6 +27,7 @@ from omd.tabular.design.theory import (
     theorem_2_mle,
     theorem_2_omd,
 )
+from omd.tabular.finite import FiniteSolution, solve_finite
 from omd.tabular.kernels import Factored, Kernel, Rows, Successors
 from omd.tabular.mdp import MDP
 from omd.tabular.operators import (
@@ -40,6 +42,7 @@ from omd.tabular.operators import (
     soft_value,
     softmax_policy,
 )
+from omd.tabular.parametric import Parametrised, linear_rewards
 from omd.tabular.solvers import Solution, Status, evaluate, expected_return, solve
 
 __all__ = [
@@ -52,11 +55,13 @@ __all__ = [
     "Designed",
     "Equivalence",
     "Factored",
+    "FiniteSolution",
     "Kernel",
     "Lanes",
     "Model",
     "ModelError",
     "Objective",
+    "Parametrised",
     "Rows",
     "Saddle",
     "Solution",
@@ -68,6 +73,7 @@ __all__ = [
     "bellman_constraint",
     "bellman_error",
     "descend",
+    "estimation",
     "evaluate",
     "expected_next",
     "expected_return",
@@ -81,6 +87,7 @@ __all__ = [
     "hard_bellman",
     "hard_value",
     "lemma_1",
+    "linear_rewards",
     "lookahead",
     "model_error",
     "paper_mdp",
@@ -89,6 +96,7 @@ __all__ = [
     "soft_value",
     "softmax_policy",
     "solve",
+    "solve_finite",
     "spread_starts",
     "theorem_2_mle",
     "theorem_2_omd",

@@ -284,7 +284,7 @@ def modified(problem, v, q, thresholds, limit):
 
 def inexact(problem, v, q, thresholds, limit):
     """The `advance` of inexact policy iteration: `modified`, and where its sweeps are slow, a
-    Newton step by GMRES.
+    Newton step by BiCGStab.
 
     Slow is what leaves more than `SLOW` of the gap after a chunk; sweeps contract by γ only
     where the chain mixes slowly, and at γ = 0.9999 would go on for 10⁵ times.

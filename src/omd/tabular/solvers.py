@@ -115,7 +115,7 @@ def solve(
 
     `method` is "value_iteration", "newton" (policy iteration, a dense [S, S] factorisation a
     step), "modified_policy_iteration" (matrix-free sweeps), "inexact_policy_iteration" (the same,
-    and GMRES where sweeps are slow, as with γ near 1), or "auto": Newton up to `DENSE_STATES`
+    and BiCGStab where sweeps are slow, as with γ near 1), or "auto": Newton up to `DENSE_STATES`
     states, the last above. It starts from `q0`, or v = 0.
 
     Without a `tolerance` it goes on until every state's equation holds to a few units of rounding
@@ -126,7 +126,7 @@ def solve(
 
     q and v are differentiable in P, r, γ and the temperature, in both modes and to any order, under
     `jit` and `vmap`, by the implicit function theorem on v, eq. (7): by a factorisation up to
-    `DENSE_STATES` states and by sweeps and GMRES above, to a relative residual of the tolerance,
+    `DENSE_STATES` states and by sweeps and BiCGStab above, to a relative residual of the tolerance,
     at most 1e-4 and 1e-11 where there is none. NaN where it is missed. With the hard operator tied
     actions share the gradient equally. `hypergradient` takes the theorem on h = Q − B^θ Q instead,
     in the precision of the MDP, with a method of your own for its (not symmetric) system.
@@ -136,7 +136,7 @@ def solve(
     operator, and for a q0 of another shape. A solve that does not converge says so in `status`.
     """
     where, default_iterations = METHODS[_method(method, mdp)]
-    _check_operator(operator)
+    check_operator(operator)
     if default_iterations is None:
         default_iterations = 100 + mdp.num_states
     iterations = default_iterations if max_iterations is None else max_iterations
@@ -146,7 +146,7 @@ def solve(
             "give one value for each state and action."
         )
     with jax.enable_x64(True):
-        alpha = None if operator == "hard" else _temperature(temperature)
+        alpha = None if operator == "hard" else check_temperature(temperature)
         goal = Goal(jnp.asarray(0.0 if tolerance is None else tolerance, jnp.float64))
         start = None if q0 is None else jnp.asarray(q0, jnp.float64)
         limit = jnp.asarray(iterations, jnp.int32)
@@ -274,7 +274,7 @@ def evaluate(
 ) -> Solution:
     """Q^π and V^π = (I − γP^π)⁻¹ r^π of a policy π[S, A].
 
-    `method` is "dense" (a factorisation), "sweeps" (matrix-free), "krylov" (sweeps, and GMRES
+    `method` is "dense" (a factorisation), "sweeps" (matrix-free), "krylov" (sweeps, and BiCGStab
     where these are slow), or "auto": the first up to `DENSE_STATES` states, the last above.
     `tolerance` and `max_iterations` are for the last two and are meant as in `solve`, whose remarks
     on precision hold here too. Differentiable in the MDP and the policy.
@@ -352,12 +352,14 @@ def _method(method: str, mdp: MDP) -> str:
     return method
 
 
-def _check_operator(operator: str) -> None:
+def check_operator(operator: str) -> None:
+    """Raises `InputError` for an operator that is neither soft nor hard."""
     if operator not in ("soft", "hard"):
         raise InputError(f"operator must be soft or hard, but is {operator!r}; choose one.")
 
 
-def _temperature(temperature: ArrayLike) -> Float[Array, ""]:
+def check_temperature(temperature: ArrayLike) -> Float[Array, ""]:
+    """The temperature in float64; `InputError` where it is not one number above 0."""
     if jnp.shape(temperature) != ():
         raise InputError(
             f"temperature must be one number, but has shape {jnp.shape(temperature)}; "
