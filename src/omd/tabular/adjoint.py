@@ -8,7 +8,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from omd import implicit
 from omd.implicit.report import judge, relative
@@ -67,7 +67,7 @@ class Sweeps(implicit.AbstractMethod):
 
     discount: ArrayLike
     rtol: ArrayLike
-    max_steps: int = 100_000
+    max_steps: int | Int[Array, ""] = 100_000
 
     def solve(self, vjp: Any, g: Any, *, check: bool = False) -> tuple[Any, implicit.Report]:
         goal = self.rtol * norm(g)

@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from omd.errors import InputError
+from omd.tabular.kernels import Numbers
 from omd.tabular.mdp import MDP
 from omd.tabular.solvers import Operator, check_operator, check_temperature, wide_problem
 
@@ -27,7 +28,7 @@ def solve_finite(
     horizon: int,
     temperature: ArrayLike = 0.01,
     *,
-    terminal: ArrayLike | None = None,
+    terminal: Numbers | None = None,
     operator: Operator = "soft",
     discount: ArrayLike | None = None,
 ) -> FiniteSolution:

@@ -14,9 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import sparse
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Shaped
 
 from omd.errors import InputError
+
+Numbers = ArrayLike | list[Any] | tuple[Any, ...]
+"""What a user may give for an array: one, a number, or nested lists of numbers."""
 
 MAX_UNROLLED = 32
 """Up to this many successors, a sweep is written out term by term."""
@@ -107,7 +110,8 @@ class Kernel(eqx.Module):
 class Rows(Kernel):
     """Dense rows P[S, A, S']."""
 
-    probability: Float[ArrayLike, "S A T"]
+    probability: Shaped[ArrayLike, ...]
+    """[S, A, S']; `check` says what is wrong with another shape or type."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -144,10 +148,10 @@ class Rows(Kernel):
         return Rows(_first_where_masked(self.probability, mask))
 
     def expected(self, v: Float[ArrayLike, " T"]) -> Float[Array, "S A"]:
-        return self.probability @ v
+        return _dot(self.probability, v, (((2,), (0,)), ((), ())))
 
     def chain(self, weights: Float[Array, "S A"]) -> Float[Array, "S T"]:
-        return jnp.einsum("sa,sat->st", weights, self.probability)
+        return _dot(weights, self.probability, (((1,), (1,)), ((0,), (0,))))
 
     def under(self, weights: Float[Array, "S A"]) -> Rows:
         return Rows(self.chain(weights)[:, None])
@@ -173,8 +177,10 @@ class Successors(Kernel):
     gather over K, which on a CPU is several times faster than a product with a BCOO matrix.
     """
 
-    index: Int[ArrayLike, "S A K"]
-    probability: Float[ArrayLike, "S A K"]
+    index: Shaped[ArrayLike, ...]
+    """[S, A, K], integers; `check` says what is wrong with another shape or type."""
+    probability: Shaped[ArrayLike, ...]
+    """[S, A, K]."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -434,6 +440,16 @@ class _Weighted(_OfAnother):
 
     def chain(self, weights: Float[Array, "S 1"]) -> Float[Array, "S S"]:
         return self.kernel.chain(weights * self.weights)
+
+
+def _dot(x: ArrayLike, y: ArrayLike, dimensions: Any) -> Array:
+    """A product whose transpose keeps its precision where 64-bit numbers are off by default.
+
+    Those of jax.numpy name the type of their result, which is cut to float32 there.
+    """
+    x, y = jnp.asarray(x), jnp.asarray(y)
+    dtype = jnp.result_type(x, y)
+    return jax.lax.dot_general(x.astype(dtype), y.astype(dtype), dimensions)
 
 
 def _first_where_masked(probability: Any, mask: Bool[np.ndarray, "S A"]) -> Any:

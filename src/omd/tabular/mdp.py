@@ -10,11 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import sparse
-from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
 from omd.errors import InputError
-from omd.tabular.kernels import Kernel, as_kernel, from_jax_sparse
+from omd.tabular.kernels import Kernel, Numbers, as_kernel, from_jax_sparse
 
 Transitions = Float[Array, "S A S"] | Kernel
 """Transition probabilities as the operators take them: a dense array, or a kernel."""
@@ -55,11 +54,11 @@ class MDP(eqx.Module):
     def __init__(
         self,
         transition: Any,
-        reward: ArrayLike,
-        discount: ArrayLike,
-        initial: ArrayLike | None = None,
+        reward: Numbers,
+        discount: Numbers,
+        initial: Numbers | None = None,
         *,
-        mask: ArrayLike | None = None,
+        mask: Numbers | None = None,
         states: Sequence[str] | None = None,
         actions: Sequence[str] | None = None,
     ):

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Float, PyTree
 
 from omd.errors import InputError
+from omd.tabular.kernels import Numbers
 from omd.tabular.mdp import MDP
 
 
@@ -48,11 +49,11 @@ class _Linear(eqx.Module):
     transition: Any
     features: Float[ArrayLike, "S A K"]
 
-    def __call__(self, theta: Float[ArrayLike, " K"]) -> tuple[Any, Any]:
+    def __call__(self, theta: Numbers) -> tuple[Any, Any]:
         return self.transition, jnp.asarray(self.features) @ jnp.asarray(theta)
 
 
-def linear_rewards(mdp: MDP, features: ArrayLike) -> Parametrised:
+def linear_rewards(mdp: MDP, features: Numbers) -> Parametrised:
     """The family r(s, a) = φ(s, a)·θ over the transitions of an MDP; features φ[S, A, K].
 
     Raises `InputError` for features of another shape or that are not finite.

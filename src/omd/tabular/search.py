@@ -146,7 +146,7 @@ def settle(
     advance: Callable[..., tuple[Array, Array, Array]],
     v: Float[Array, " S"],
     goal: Goal,
-    limit: Scalar,
+    limit: Int[Array, ""] | int,
 ) -> tuple[Float[Array, " S"], Float[Array, "S A"], Int[Array, ""]]:
     """(v, q = r + γPv, iterations) with every state's gap within the goal, or at the limit.
 

@@ -17,7 +17,7 @@ from omd import implicit
 from omd.errors import InputError
 from omd.tabular import search
 from omd.tabular.adjoint import differentiable
-from omd.tabular.kernels import as_kernel
+from omd.tabular.kernels import Numbers, as_kernel
 from omd.tabular.linear import resolvent
 from omd.tabular.mdp import MDP
 from omd.tabular.search import Goal, Problem, settle, stepping
@@ -78,7 +78,8 @@ class Solution(eqx.Module):
     v: Float[Array, " S"]
     """The value of q's states: log-sum-exp or max over q, or V^π."""
     policy: Float[Array, "S A"]
-    """The policy of q before it was rounded: softmax, the first best action, or the one given."""
+    """The policy of q before it was rounded: softmax, the first best action, or the one given.
+    Near γ = 1 differences between actions are lost when q is rounded to float32."""
     residual: Float[Array, ""]
     """‖Q − BQ‖∞ before rounding, computed afresh."""
     error: Float[Array, ""]
@@ -107,7 +108,7 @@ def solve(
     method: Method = "auto",
     tolerance: ArrayLike | None = None,
     max_iterations: int | None = None,
-    q0: ArrayLike | None = None,
+    q0: Numbers | None = None,
     hypergradient: implicit.AbstractMethod | None = None,
     on_report: Callable[[implicit.Report], None] | None = None,
 ) -> Solution:
@@ -218,7 +219,7 @@ def _solution(mdp, problem, fixed, v, q, value, goal, count, limit, policy=None)
     status = jnp.where(good, Status.CONVERGED, failed)
     finite = jnp.isfinite(residual) & jnp.isfinite(v).all() & jnp.isfinite(error)
     status = jnp.where(finite, status, Status.NON_FINITE).astype(jnp.int32)
-    policy = fixed.derivative(seen) if policy is None else policy
+    policy = problem.derivative(q) if policy is None else policy
     q = q if mdp.mask is None else jnp.where(mdp.mask, q, -jnp.inf)
     dtype = mdp.reward.dtype
     q, value, policy, residual, error = (
@@ -266,7 +267,7 @@ def _problem(mdp: MDP, temperature: ArrayLike | None, dtype: Any) -> Problem:
 
 def evaluate(
     mdp: MDP,
-    policy: ArrayLike,
+    policy: Numbers,
     *,
     method: EvaluationMethod = "auto",
     tolerance: ArrayLike | None = None,
@@ -288,7 +289,7 @@ def evaluate(
 
 def expected_return(
     mdp: MDP,
-    policy: ArrayLike,
+    policy: Numbers,
     *,
     method: EvaluationMethod = "auto",
     tolerance: ArrayLike | None = None,
@@ -333,12 +334,12 @@ def _evaluate(mdp, policy, method, goal, limit) -> tuple[Solution, Array]:
     q = problem.lookahead(v)
     found = jax.lax.stop_gradient(v)
     solution = _solution(
-        mdp, problem, fixed, found, q, v, goal, count, limit + (method == "dense"), fixed.policy
+        mdp, problem, fixed, found, q, v, goal, count, limit + (method == "dense"), problem.policy
     )
     start = jnp.asarray(mdp.initial, jnp.float64)
     if mdp.initial.dtype != jnp.float64:
         start = start / jax.lax.stop_gradient(start.sum())
-    value = (start @ v).astype(mdp.reward.dtype)
+    value = (start * v).sum().astype(mdp.reward.dtype)
     return solution, jnp.where(solution.status == Status.MAX_ITERATIONS, jnp.nan, value)
 
 
@@ -374,7 +375,7 @@ def check_temperature(temperature: ArrayLike) -> Float[Array, ""]:
     return alpha
 
 
-def _check_policy(mdp: MDP, policy: ArrayLike) -> None:
+def _check_policy(mdp: MDP, policy: Numbers) -> None:
     if jnp.shape(policy) != mdp.reward.shape:
         raise InputError(
             f"policy has shape {jnp.shape(policy)} where the MDP asks for [S, A] = "

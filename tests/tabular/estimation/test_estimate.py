@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import TypeCheckError
 
 from omd import tabular
 from omd.errors import InputError
@@ -133,7 +134,7 @@ def test_bad_observations():
         estimation.estimate(model, panel(5, 0), [0.0])
     with pytest.raises(InputError, match=r"theta0 must be a vector, but has shape \(\)"):
         estimation.estimate(model, panel(0, 0), 0.0)
-    with pytest.raises(InputError, match="route must be nfxp or mpec"):
+    with pytest.raises((InputError, TypeCheckError), match=r"route must be nfxp or mpec|Literal"):
         estimation.estimate(model, panel(0, 0), [0.0], route="em")
     with pytest.raises(InputError, match="needs agents and periods"):
         estimation.simulate(mdp, mdp.mask, 0, 3, seed=0)

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
 from omd.errors import InputError
 from omd.tabular.estimation.panel import Panel
-from omd.tabular.kernels import Successors
+from omd.tabular.kernels import Numbers, Successors
 from omd.tabular.parametric import Parametrised
 
 
@@ -32,9 +32,7 @@ TABLE_IX = {
 }
 
 
-def bus_engine(
-    moves: Float[ArrayLike, " J"], *, bins: int = 90, discount: float = 0.9999
-) -> Parametrised:
+def bus_engine(moves: Numbers, *, bins: int = 90, discount: float = 0.9999) -> Parametrised:
     """theta = (RC, θ11) -> the MDP: keep at cost 0.001 · θ11 · bin, or replace at cost RC.
 
     State: bins of mileage, the last of which keeps all above. `moves`[j] is the probability that
@@ -54,7 +52,7 @@ def bus_engine(
 
 
 def _costs(
-    transition: Successors, bins: int, theta: Float[ArrayLike, " 2"]
+    transition: Successors, bins: int, theta: Numbers
 ) -> tuple[Successors, Float[Array, "S 2"]]:
     replacement, slope = jnp.asarray(theta)
     keep = -0.001 * slope * jnp.arange(bins)

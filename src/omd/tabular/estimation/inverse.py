@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import ArrayLike, Float
 
 from omd.tabular.estimation.maximum import Estimate, estimate
 from omd.tabular.estimation.panel import Panel
+from omd.tabular.kernels import Numbers
 from omd.tabular.mdp import MDP
 from omd.tabular.parametric import linear_rewards
 
 
 def learn_reward(
     mdp: MDP,
-    features: ArrayLike,
+    features: Numbers,
     panel: Panel,
     *,
     temperature: float = 1.0,
     penalty: float = 0.0,
-    theta0: Float[ArrayLike, " K"] | None = None,
+    theta0: Numbers | None = None,
 ) -> Estimate:
     """Weights θ of r = φ·θ, features φ[S, A, K], under which a panel's choices are likeliest.
 

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from omd.tabular.estimation.panel import Panel
+from omd.tabular.kernels import Numbers
 from omd.tabular.mdp import MDP
 from omd.tabular.solvers import solve
 
@@ -47,7 +48,7 @@ def log_likelihood(
 
 
 def scores(
-    model: Model, theta: Float[ArrayLike, " K"], panel: Panel, temperature: ArrayLike = 1.0
+    model: Model, theta: Numbers, panel: Panel, temperature: ArrayLike = 1.0
 ) -> Float[Array, "N T K"]:
     """∂ log π_θ(a|s) / ∂θ of every observation, by forward mode: K directions, any number of rows.
 

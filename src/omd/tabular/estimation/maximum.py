@@ -8,12 +8,13 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike, Float
+from jaxtyping import Float
 from scipy.optimize import minimize
 
 from omd.errors import InputError
 from omd.tabular.estimation.likelihood import Model, score_table, weighted_likelihood
 from omd.tabular.estimation.panel import Panel
+from omd.tabular.kernels import Numbers
 from omd.tabular.solvers import check_temperature, solve, wide_problem
 
 Errors = Literal["hessian", "bhhh", "sandwich"]
@@ -54,11 +55,11 @@ class Estimate(NamedTuple):
 def estimate(
     model: Model,
     panel: Panel,
-    theta0: Float[ArrayLike, " K"],
+    theta0: Numbers,
     *,
     temperature: float = 1.0,
     route: Route = "nfxp",
-    weights: Float[ArrayLike, " N"] | None = None,
+    weights: Numbers | None = None,
     penalty: float = 0.0,
     max_iterations: int = 200,
 ) -> Estimate:

@@ -7,13 +7,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike, Float
+from jaxtyping import Float
 from scipy.special import logsumexp
 
 from omd.errors import InputError
 from omd.tabular.estimation.likelihood import Model, log_policy
 from omd.tabular.estimation.maximum import Estimate, estimate
 from omd.tabular.estimation.panel import Panel
+from omd.tabular.kernels import Numbers
 
 
 class Mixture(NamedTuple):
@@ -32,7 +33,7 @@ class Mixture(NamedTuple):
 def estimate_mixture(
     model: Model,
     panel: Panel,
-    theta0: Float[ArrayLike, "M K"],
+    theta0: Numbers,
     *,
     temperature: float = 1.0,
     tolerance: float = 1e-8,

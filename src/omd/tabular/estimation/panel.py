@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import ArrayLike, Float, Int
+from jaxtyping import Float, Int
 
 from omd.errors import InputError
-from omd.tabular.kernels import as_kernel
+from omd.tabular.kernels import Numbers, as_kernel
 from omd.tabular.mdp import MDP
 
 
@@ -56,7 +56,7 @@ class Panel(NamedTuple):
         return counts
 
 
-def simulate(mdp: MDP, policy: ArrayLike, agents: int, periods: int, *, seed: int) -> Panel:
+def simulate(mdp: MDP, policy: Numbers, agents: int, periods: int, *, seed: int) -> Panel:
     """A panel of agents that start from the initial distribution and follow a policy π[S, A].
 
     One seed gives one panel. Raises `InputError` without any agent or period.
