@@ -8,8 +8,8 @@ A cell is a family, a size, a discount and an operator. All solvers of a cell ru
 each in a process of its own, on the same arrays; each must reach ‖v − Bv‖∞ ≤ tolerance · ‖v‖∞,
 measured by the same NumPy code, or the cell says what it reached. Time is the best of some
 runs after a first one (compilation apart); memory is the peak of the process less that after
-building the arrays. What is not installed is left out (madupite, which needs PETSc, is not wired). Pin the cores from outside. Needs the extra
-`bench`.
+building the arrays. What is not installed is left out (madupite, which needs PETSc, is not
+wired). Pin the cores from outside. Needs the extra `bench`.
 """
 
 from __future__ import annotations
@@ -338,8 +338,9 @@ def compare(options: argparse.Namespace) -> list[dict[str, Any]]:
                             discount=discount, temperature=temperature,
                             tolerance=options.tolerance, repeats=options.repeats,
                         )  # fmt: skip
-                        rows.append({"solver": name, "family": family, "states": states,
-                                     "discount": discount, "operator": operator, **row})  # fmt: skip
+                        cell = (name, family, states, discount, operator)
+                        names = ("solver", "family", "states", "discount", "operator")
+                        rows.append({**dict(zip(names, cell, strict=True)), **row})
                         print(f"  {name:38s}", _line(row, options.tolerance), flush=True)
     return rows
 

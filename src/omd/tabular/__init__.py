@@ -2,7 +2,14 @@
 
 from omd.tabular import estimation
 from omd.tabular.adjoint import Sweeps
-from omd.tabular.constructors import from_gymnasium, garnet, grid_world, paper_mdp
+from omd.tabular.constructors import (
+    from_callables,
+    from_csr,
+    from_gymnasium,
+    garnet,
+    grid_world,
+    paper_mdp,
+)
 from omd.tabular.design.descent import Designed, descend, uniform_starts
 from omd.tabular.design.formulation import (
     BELLMAN_ERROR,
@@ -79,6 +86,8 @@ __all__ = [
     "expected_return",
     "find_saddle",
     "find_stationary",
+    "from_callables",
+    "from_csr",
     "from_gymnasium",
     "garnet",
     "gradient_constraint",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
@@ -43,9 +44,9 @@ def solve_finite(
     """
     if not isinstance(horizon, int) or horizon < 1:
         raise InputError(f"horizon must be a whole number of at least 1, but is {horizon!r}.")
-    if terminal is not None and jnp.shape(terminal) != (mdp.num_states,):
+    if terminal is not None and np.shape(terminal) != (mdp.num_states,):
         raise InputError(
-            f"terminal has shape {jnp.shape(terminal)} where the MDP asks for [S] = "
+            f"terminal has shape {np.shape(terminal)} where the MDP asks for [S] = "
             f"({mdp.num_states},); give one value for each state."
         )
     check_operator(operator)

@@ -291,8 +291,7 @@ def _check_discount(
         )
     if not (gamma == 1).any():
         return discount, mask
-    known = _concrete(jax.tree.leaves(kernel)), _concrete(reward)
-    if any(x is None for x in known):
+    if any(isinstance(x, jax.core.Tracer) for x in (*jax.tree.leaves(kernel), reward)):
         raise InputError(
             "discount is 1 and the tables are traced, so nobody can see whether every policy "
             "ends; build the MDP outside jit, or choose a discount below 1."
@@ -364,9 +363,8 @@ def _check_distributions(name: str, rows: np.ndarray, names: _Names) -> None:
 
 
 def _concrete(value: Any) -> np.ndarray | None:
-    if value is None or any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(value)):
-        return None
-    return value if isinstance(value, list) else np.asarray(value)
+    """The values of an array that is none or not traced."""
+    return None if value is None or isinstance(value, jax.core.Tracer) else np.asarray(value)
 
 
 def _first(mask: np.ndarray) -> tuple[int, ...]:

@@ -60,7 +60,7 @@ def lookahead(
     The discount is one number, or one a pair.
     """
     mean = expected_next(transition, v)
-    return reward + jnp.asarray(discount, mean.dtype) * mean
+    return jnp.asarray(reward) + jnp.asarray(discount, mean.dtype) * mean
 
 
 def soft_bellman(
@@ -115,7 +115,7 @@ def under_policy(
     transition: Transitions, reward: Float[ArrayLike, "S A"], policy: Float[ArrayLike, "S A"]
 ) -> tuple[Float[Array, "S S"], Float[Array, " S"]]:
     """The chain that a policy makes: P^π[S, S'] (dense) and r^π[S]."""
-    return transition_under(transition, policy), (policy * reward).sum(axis=-1)
+    return transition_under(transition, policy), (jnp.asarray(policy) * reward).sum(axis=-1)
 
 
 def transition_under(

@@ -42,10 +42,10 @@ class Problem(NamedTuple):
     """An operator B: soft at a temperature α > 0, hard where it is None, or that of a policy."""
 
     kernel: Kernel
-    reward: Float[ArrayLike, "S A"]
-    discount: Float[ArrayLike, ""] | Float[ArrayLike, " S #A"]
+    reward: Float[Array, "S A"]
+    discount: Float[Array, ""] | Float[Array, " S #A"]
     temperature: Scalar | None = None
-    policy: Float[ArrayLike, "S A"] | None = None
+    policy: Float[Array, "S A"] | None = None
     mask: Bool[Array, "S A"] | None = None
     """Actions that there are; their rewards must be finite, and so must the others'."""
 
@@ -108,6 +108,7 @@ class Problem(NamedTuple):
         """(the best action's q, what each action's is above it in temperatures)."""
         top = jax.lax.stop_gradient(self._offered(q).max(axis=-1))
         # masked after the division: the derivative of −∞ / α would be NaN
+        assert self.temperature is not None
         return top, self._offered((q - top[:, None]) / self.temperature)
 
     def _offered(self, q: Float[Array, "S A"]) -> Float[Array, "S A"]:
@@ -318,10 +319,8 @@ def dense_system(
     kernel: Kernel, policy: Float[Array, "S A"], discount: ArrayLike
 ) -> Float[Array, "S S"]:
     """I − γP^π as a dense matrix."""
-    if jnp.ndim(discount):
-        chain = kernel.chain(policy * discount)
-    else:
-        chain = discount * kernel.chain(policy)
+    factor = jnp.asarray(discount)
+    chain = kernel.chain(policy * factor) if factor.ndim else factor * kernel.chain(policy)
     return jnp.eye(policy.shape[0], dtype=chain.dtype) - chain
 
 

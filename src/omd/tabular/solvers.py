@@ -141,9 +141,9 @@ def solve(
     if default_iterations is None:
         default_iterations = 100 + mdp.num_states
     iterations = default_iterations if max_iterations is None else max_iterations
-    if q0 is not None and jnp.shape(q0) != mdp.reward.shape:
+    if q0 is not None and np.shape(q0) != mdp.reward.shape:
         raise InputError(
-            f"q0 has shape {jnp.shape(q0)} where the MDP asks for [S, A] = {mdp.reward.shape}; "
+            f"q0 has shape {np.shape(q0)} where the MDP asks for [S, A] = {mdp.reward.shape}; "
             "give one value for each state and action."
         )
     with jax.enable_x64(True):
@@ -252,7 +252,7 @@ def wide_problem(
     return problem._replace(policy=chosen)
 
 
-def _problem(mdp: MDP, temperature: ArrayLike | None, dtype: Any) -> Problem:
+def _problem(mdp: MDP, temperature: Any, dtype: Any) -> Problem:
     kernel = as_kernel(mdp.transition).cast(dtype)
     reward = jnp.asarray(mdp.reward, dtype)
     if mdp.mask is not None:
@@ -321,9 +321,10 @@ def _evaluated(mdp, policy, method, tolerance, max_iterations) -> tuple[Solution
 def _evaluate(mdp, policy, method, goal, limit) -> tuple[Solution, Array]:
     problem = wide_problem(mdp, policy=policy)
     fixed = jax.lax.stop_gradient(problem)
-    chain = problem.chain(problem.policy)
+    policy = problem.derivative(mdp.reward)
+    chain = problem.chain(policy)
     if method == "dense":
-        reward = (problem.policy * problem.reward).sum(axis=-1)
+        reward = (policy * problem.reward).sum(axis=-1)
         v, count = resolvent(chain, reward, dense=True)
     else:
         sweeps = stepping(search.shifted_value_iteration, search.CHUNK)
@@ -334,7 +335,7 @@ def _evaluate(mdp, policy, method, goal, limit) -> tuple[Solution, Array]:
     q = problem.lookahead(v)
     found = jax.lax.stop_gradient(v)
     solution = _solution(
-        mdp, problem, fixed, found, q, v, goal, count, limit + (method == "dense"), problem.policy
+        mdp, problem, fixed, found, q, v, goal, count, limit + (method == "dense"), policy
     )
     start = jnp.asarray(mdp.initial, jnp.float64)
     if mdp.initial.dtype != jnp.float64:
@@ -376,9 +377,9 @@ def check_temperature(temperature: ArrayLike) -> Float[Array, ""]:
 
 
 def _check_policy(mdp: MDP, policy: Numbers) -> None:
-    if jnp.shape(policy) != mdp.reward.shape:
+    if np.shape(policy) != mdp.reward.shape:
         raise InputError(
-            f"policy has shape {jnp.shape(policy)} where the MDP asks for [S, A] = "
+            f"policy has shape {np.shape(policy)} where the MDP asks for [S, A] = "
             f"{mdp.reward.shape}; give one probability for each state and action."
         )
     if isinstance(policy, jax.core.Tracer):
@@ -396,7 +397,7 @@ def _check_policy(mdp: MDP, policy: Numbers) -> None:
         return
     taken = (rows > 0) & ~np.asarray(mdp.mask)
     if taken.any():
-        state, action = np.unravel_index(int(taken.argmax()), taken.shape)
+        state, action = (int(i) for i in np.argwhere(taken)[0])
         raise InputError(
             f"the policy takes action {action} at state {state} with probability "
             f"{rows[state, action]}, but the MDP doesn't offer it there; give it probability 0."

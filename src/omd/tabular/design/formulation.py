@@ -157,7 +157,7 @@ def _fixed_point(q0: Float[Array, "S A"], theta: Model, design: Design) -> Float
         v, q, _, count = carry
         state = State(v, q, problem.value(q))
         gap = discount * jnp.abs(state.image - v).max()
-        v = newton(problem, state, rounding)
+        v = newton(problem, state, 0.0)
         return v, problem.swept(v), gap, count + 1
 
     v = problem.value(q0)

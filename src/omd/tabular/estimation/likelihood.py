@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from omd.tabular.estimation.panel import Panel
-from omd.tabular.kernels import Numbers
+from omd.tabular.kernels import Numbers, as_kernel
 from omd.tabular.mdp import MDP
 from omd.tabular.solvers import solve
 
@@ -89,7 +89,7 @@ def _log_policy_table(model: Model, theta: PyTree, temperature: ArrayLike) -> Fl
 
 
 def _log_moves(mdp: MDP, panel: Panel) -> Float[Array, "N T"]:
-    dense = mdp.transition if not mdp.is_sparse else mdp.transition.todense()
+    dense = as_kernel(mdp.transition).todense()
     return jnp.log(dense[panel.state, panel.action, panel.next_state])
 
 

@@ -79,6 +79,7 @@ def estimate_mixture(
 def _by_agent(model: Model, rows: np.ndarray, counts: np.ndarray, temperature: float) -> np.ndarray:
     """log-likelihood of each agent's choices under each type, [N, M]."""
     with jax.enable_x64(True):
-        tables = [np.asarray(log_policy(model, jnp.asarray(row), temperature)) for row in rows]
-    tables = np.where(np.isneginf(tables), 0, tables)
-    return np.einsum("nsa,msa->nm", counts, tables)
+        each = [np.asarray(log_policy(model, jnp.asarray(row), temperature)) for row in rows]
+    tables = np.stack(each)
+    # unavailable actions have no counts, and 0 · −∞ is NaN
+    return np.einsum("nsa,msa->nm", counts, np.where(np.isneginf(tables), 0, tables))
