@@ -22,10 +22,10 @@ import pandas as pd
 
 from omd.figures.paper.bounded import statuses
 from omd.tabular import paper_mdp
-from omd.tabular.descent import descend, uniform_starts
-from omd.tabular.design import BELLMAN_ERROR, RETURN, Design
-from omd.tabular.lagrangian import find_saddle
-from omd.tabular.lanes import Lanes
+from omd.tabular.design.descent import descend, uniform_starts
+from omd.tabular.design.formulation import BELLMAN_ERROR, RETURN, Design
+from omd.tabular.design.lagrangian import find_saddle
+from omd.tabular.design.parallel import Lanes
 
 TOLERANCE = 1e-6
 SETTINGS = {

@@ -122,7 +122,7 @@ _PARTS = (
         "omd.implicit.methods:Nystrom", "Nyström",
     ),
     Entry(
-        "hypergradient", "gauss-newton", "a damped inverse for least squares, by a solve in samples",
+        "hypergradient", "gauss-newton", "damped inverse for least squares, by a solve in samples",
         "omd.implicit.gauss_newton:GaussNewton", "Gauss–Newton",
     ),
     Entry(

@@ -225,8 +225,8 @@ def checked_env(env: Any) -> Any:
 def env_text(env: Any) -> str:
     """An environment as text: its id, or the `package.module:Name` of a class or a factory.
 
-    An object that was made in Python has no such text: it comes as `object of package.module:Class`,
-    which can't be made again.
+    An object that was made in Python has no such text: it comes as `object of
+    package.module:Class`, which can't be made again.
     """
     if isinstance(env, str):
         return env

@@ -7,9 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from jaxtyping import Array, Bool, Float
 
-from omd.errors import InputError
-
-__all__ = ["BatchedEnv", "EnvSpec", "InputError", "Metrics", "PyTree", "Step", "Transition"]
+__all__ = ["BatchedEnv", "EnvSpec", "Metrics", "PyTree", "Step", "Transition"]
 
 PyTree = Any
 Metrics = dict[str, Array]
@@ -35,9 +33,9 @@ class Step(NamedTuple):
     """The observation to go on from: that of the new episode where one ended."""
     next_observation: Float[Array, "L obs"]
     """The true successor, before any reset."""
-    reward: Float[Array, L]
-    terminated: Bool[Array, L]
-    truncated: Bool[Array, L]
+    reward: Float[Array, " L"]
+    terminated: Bool[Array, " L"]
+    truncated: Bool[Array, " L"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from omd import implicit
+from omd.implicit import registry
 
 _PROMISED = {"dense", "pseudo-inverse"}
 
@@ -31,7 +32,7 @@ def _largest(method, n):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, kind in implicit.METHODS.items() if not kind.needs_least_squares]
+    "name", [name for name, kind in registry.classes().items() if not kind.needs_least_squares]
 )
 def test_only_dense_methods_form_a_matrix(name):
     n = 100_000 if name not in _PROMISED else 400

@@ -6,11 +6,12 @@ import pytest
 import omd.implicit
 from omd import implicit
 from omd.errors import InputError
+from omd.implicit import registry
 
 
-@pytest.mark.parametrize("name", implicit.METHODS)
+@pytest.mark.parametrize("name", registry.classes())
 def test_every_name_has_a_default(name):
-    assert isinstance(implicit.get(name), implicit.METHODS[name])
+    assert isinstance(implicit.get(name), registry.classes()[name])
 
 
 def test_settings_by_keyword_and_by_text():

@@ -1,9 +1,10 @@
 import gymnasium
 import numpy as np
 import pytest
+import scipy.sparse
 
 from omd import tabular
-from omd.types import InputError
+from omd.errors import InputError
 
 
 def test_paper_mdp_is_that_of_figure_3():
@@ -90,3 +91,41 @@ def test_gymnasium_tables_have_the_values_of_value_iteration_by_hand(name, setti
 def test_an_environment_without_a_table_is_refused():
     with pytest.raises(InputError, match="CartPole-v1 carries no transition table"):
         tabular.from_gymnasium("CartPole-v1")
+
+
+def test_scipy_matrices_are_the_dense_array():
+    mdp = tabular.garnet(0, 6, 3, 2)
+    table = np.asarray(mdp.transition)
+    matrix = scipy.sparse.csr_matrix(table.reshape(18, 6))
+    found = tabular.from_csr(matrix, mdp.reward, 0.9, mask=np.ones((6, 3), bool))
+    np.testing.assert_allclose(found.transition.todense(), table, rtol=1e-15)
+    with pytest.raises(InputError, match="needs a SciPy sparse matrix, but got ndarray"):
+        tabular.from_csr(table, mdp.reward, 0.9)
+    with pytest.raises(InputError, match="no whole number of actions"):
+        tabular.from_csr(matrix[:17], mdp.reward, 0.9)
+
+
+def test_a_world_described_by_functions():
+    """Wait or leave at home; out leads back. By hand at γ = 1/2: v(home) = 1 + v(out)/2,
+    v(out) = v(home)/2."""
+    mdp = tabular.from_callables(
+        ["home", "out"],
+        lambda s: ["wait", "leave"] if s == "home" else ["return"],
+        lambda s, a: {"out": 1.0} if a == "leave" else {"home": 1.0},
+        lambda s, a, t: float(t == "out"),
+        discount=0.5,
+        initial={"home": 1.0},
+    )
+    solution = tabular.solve(mdp, operator="hard")
+    np.testing.assert_allclose(solution.v, [4 / 3, 2 / 3])
+    assert np.isneginf(solution.q[mdp.state_index("home"), mdp.action_index("return")])
+    with pytest.raises(InputError, match="no label 'garden' among the states; known: home, out"):
+        mdp.state_index("garden")
+    with pytest.raises(InputError, match="'go' at 1 leads to 2, which is none of the states"):
+        tabular.from_callables(
+            [1], lambda s: ["go"], lambda s, a: {2: 1.0}, lambda *_: 0.0, discount=0.5
+        )
+    with pytest.raises(InputError, match="state 0 '1' has no action left"):
+        tabular.from_callables(
+            [1, 2], lambda s: ["go"] * (s - 1), lambda s, a: {2: 1.0}, lambda *_: 0.0, discount=0.5
+        )

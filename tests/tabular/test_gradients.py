@@ -254,3 +254,32 @@ def test_reports_of_the_adjoint_reach_the_caller():
 def test_a_failed_adjoint_gives_nan_and_not_a_wrong_number():
     failing = adjoint.OrNaN(tabular.Sweeps(0.9, rtol=1e-12, max_steps=2))
     assert jnp.isnan(gradient_of_sum(tabular.paper_mdp(), hypergradient=failing)).all()
+
+
+@pytest.mark.parametrize("sparse_storage", [False, True])
+@pytest.mark.parametrize("states", [2, 300])
+def test_derivative_in_the_discount_of_a_cycle_is_the_analytic_one(states, sparse_storage):
+    """A cycle whose first state pays 1 and offers two equal actions, at γ = 0.999 and α = 0.01:
+    v₀ = (1 + α log 2) / (1 − γⁿ), so dv₀/dγ = v₀ n γⁿ⁻¹ / (1 − γⁿ)."""
+    n, gamma, alpha = states, 0.999, 0.01
+    index = np.broadcast_to(((np.arange(n) + 1) % n)[:, None, None], (n, 2, 1))
+    lists = tabular.Successors(index.astype(np.int32), np.ones((n, 2, 1)))
+    reward = np.zeros((n, 2))
+    reward[0] = 1.0
+    reward[1:, 1] = -np.inf  # one action elsewhere, so that no entropy is paid there
+    transition = lists if sparse_storage else np.asarray(lists.todense())
+    mask = np.isfinite(reward)
+    reward = np.where(mask, reward, 0)
+
+    def start(gamma):
+        return tabular.solve(tabular.MDP(transition, reward, gamma, mask=mask), alpha).v[0]
+
+    value = (1 + alpha * np.log(2)) / (1 - gamma**n)
+    wanted = value * n * gamma ** (n - 1) / (1 - gamma**n)
+    np.testing.assert_allclose(start(gamma), value, rtol=1e-9)
+    np.testing.assert_allclose(jax.jit(jax.grad(start))(gamma), wanted, rtol=1e-9)
+    np.testing.assert_allclose(jax.jit(jax.jacfwd(start))(gamma), wanted, rtol=1e-9)
+    # at this discount differences are right to a few digits only, whatever the step
+    step = 1e-6
+    difference = (start(gamma + step) - start(gamma - step)) / (2 * step)
+    np.testing.assert_allclose(difference, wanted, rtol=1e-4)

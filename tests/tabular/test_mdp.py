@@ -5,7 +5,7 @@ import pytest
 from jax.experimental import sparse
 
 from omd import tabular
-from omd.types import InputError
+from omd.errors import InputError
 
 P = np.asarray([[[0.7, 0.3], [0.99, 0.01]], [[0.2, 0.8], [0.99, 0.01]]])
 R = np.zeros((2, 2))
@@ -45,7 +45,8 @@ def changed(array, at, value):
         ((changed(P, (0, 1, 1), -0.5), R, 0.9), r"transition\(0, 1, 1\) is -0.5; every prob"),
         ((changed(P, (0, 1, 1), np.nan), R, 0.9), r"transition\(0, 1, 1\) is nan"),
         ((P, changed(R, (1, 1), np.inf), 0.9), r"reward\(1, 1\) is inf; every reward"),
-        ((P, R, 1.0), r"discount must lie in \[0, 1\), but is 1.0"),
+        ((P, R, 1.0), r"discount is 1, but a policy that takes \(state, action\) = \(0, 0\) never"),
+        ((P, R, 1.5), r"discount must lie in \[0, 1\), but is 1.5"),
         ((P, R, -0.1), r"but is -0.1"),
         ((P, R, np.nan), r"but is nan"),
         ((P, R, np.ones(3)), r"discount must be one number, but has shape \(3,\)"),

@@ -52,7 +52,9 @@ class AgentPart:
         try:
             return self.__dict__["_setup"]
         except KeyError:
-            raise RuntimeError(f"{parts.text_of(self)} isn't part of a run yet: use agents.build")
+            raise RuntimeError(
+                f"{parts.text_of(self)} isn't part of a run yet: use agents.build"
+            ) from None
 
     @property
     def spec(self) -> EnvSpec:

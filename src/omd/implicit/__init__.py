@@ -12,7 +12,7 @@ from omd.implicit.gauss_newton import GaussNewton
 from omd.implicit.iterative import CG, GMRES, NormalCG, Refinement
 from omd.implicit.least_squares import LeastSquares
 from omd.implicit.methods import AbstractMethod, Identity, Neumann, Nystrom
-from omd.implicit.registry import METHODS, get
+from omd.implicit.registry import get
 from omd.implicit.report import Report, Status
 from omd.implicit.roots import from_fixed_point, hypergradient, jacobian, root
 from omd.implicit.stochastic import Saba, Soba, stochastic_neumann
@@ -22,7 +22,6 @@ __all__ = [
     "CG",
     "GMRES",
     "KKT",
-    "METHODS",
     "AbstractMethod",
     "Dense",
     "FromFunction",

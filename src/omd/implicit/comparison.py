@@ -16,7 +16,7 @@ from jaxtyping import Array, PyTree
 from omd.implicit import validation
 from omd.implicit.direct import Dense
 from omd.implicit.methods import AbstractMethod
-from omd.implicit.registry import METHODS, get
+from omd.implicit.registry import classes, get
 from omd.implicit.report import Status
 from omd.implicit.roots import Constraint, Solver, hypergradient
 from omd.implicit.theorem import total_loss
@@ -187,7 +187,7 @@ _REFERENCE = "the dense reference"
 
 def _named(methods: Mapping[str, AbstractMethod] | Iterable[str] | None) -> dict[str, Any]:
     if methods is None:
-        methods = [name for name, kind in METHODS.items() if not kind.needs_least_squares]
+        methods = [name for name, kind in classes().items() if not kind.needs_least_squares]
     if isinstance(methods, Mapping):
         return dict(methods)
     if isinstance(methods, str):

@@ -18,7 +18,7 @@ from jaxtyping import Array, PyTree
 from omd.implicit import validation
 from omd.implicit.comparison import GradCheck, gradcheck
 from omd.implicit.methods import AbstractMethod, Kind
-from omd.implicit.registry import METHODS
+from omd.implicit.registry import classes
 from omd.implicit.roots import from_fixed_point
 from omd.implicit.trees import subtract
 
@@ -48,7 +48,7 @@ class Problem:
         size = sum(leaf.size for leaf in jax.tree.leaves(self.w0))
         return {
             name: method.precise(size, self.step_size)
-            for name, method in METHODS.items()
+            for name, method in classes().items()
             if not method.needs_least_squares
         }
 

@@ -1,29 +1,13 @@
-"""The methods by name, for command lines and configuration files."""
+"""The methods by name, from the catalogue: for command lines and configuration files."""
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 from typing import Any
 
-from omd.errors import InputError
-from omd.implicit import validation
-from omd.implicit.direct import Dense, PseudoInverse
-from omd.implicit.gauss_newton import GaussNewton
-from omd.implicit.iterative import CG, GMRES, NormalCG
-from omd.implicit.methods import AbstractMethod, Identity, Neumann, Nystrom
-
-METHODS: dict[str, type[AbstractMethod]] = {
-    "identity": Identity,
-    "neumann": Neumann,
-    "cg": CG,
-    "normal-cg": NormalCG,
-    "gmres": GMRES,
-    "nystrom": Nystrom,
-    "dense": Dense,
-    "pseudo-inverse": PseudoInverse,
-    "gauss-newton": GaussNewton,
-}
+from omd import catalogue, parts
+from omd.errors import closest
+from omd.implicit.methods import AbstractMethod
 
 
 def get(name: str, **settings: Any) -> AbstractMethod:
@@ -31,25 +15,14 @@ def get(name: str, **settings: Any) -> AbstractMethod:
 
     Raises `InputError` for an unknown name or setting (with the nearest known one) or a bad value.
     """
-    name, _, text = name.partition(":")
-    method = METHODS[validation.one_of("hypergradient", name, METHODS)]
-    settings = {**_parse(name, text), **settings}
-    known = [field.name for field in dataclasses.fields(method)]
+    method: Any = parts.part_of("hypergradient", name)
+    known = [one.name for one in parts.settings_of(method)]
     for setting in settings:
-        validation.one_of(f"setting of {name}", setting, known)
-    return method(**settings)
+        closest(f"setting of {parts.text_of(type(method))}", setting, known)
+    return dataclasses.replace(method, **settings)
 
 
-def _parse(name: str, text: str) -> dict[str, Any]:
-    settings = {}
-    for item in filter(None, text.split(",")):
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise InputError(f"settings of {name} are written key=value, not {item!r}.")
-        try:
-            settings[key.strip()] = ast.literal_eval(value.strip())
-        except (ValueError, SyntaxError):
-            raise InputError(
-                f"setting {key.strip()} of {name} must be a number, not {value!r}."
-            ) from None
-    return settings
+def classes() -> dict[str, type[AbstractMethod]]:
+    """The class of each method in the catalogue, by name."""
+    entries = catalogue.entries("hypergradient").values()
+    return {entry.name: parts.named("hypergradient", entry.where) for entry in entries}

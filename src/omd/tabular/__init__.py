@@ -1,7 +1,43 @@
-"""Tabular MDPs: solve them, differentiate through the solution, design models for control."""
+"""Tabular MDPs: solve them, differentiate through the solution, estimate and design models."""
 
+from omd.tabular import estimation
 from omd.tabular.adjoint import Sweeps
-from omd.tabular.bellman import (
+from omd.tabular.constructors import (
+    from_callables,
+    from_csr,
+    from_gymnasium,
+    garnet,
+    grid_world,
+    paper_mdp,
+)
+from omd.tabular.design.descent import Designed, descend, uniform_starts
+from omd.tabular.design.formulation import (
+    BELLMAN_ERROR,
+    LIKELIHOOD,
+    RETURN,
+    Design,
+    Objective,
+    bellman_constraint,
+    gradient_constraint,
+)
+from omd.tabular.design.lagrangian import Saddle, find_saddle
+from omd.tabular.design.parallel import Lanes
+from omd.tabular.design.projection import Model
+from omd.tabular.design.stationary import Stationary, find_stationary, spread_starts
+from omd.tabular.design.theory import (
+    Bound,
+    Equivalence,
+    ModelError,
+    lemma_1,
+    model_error,
+    proposition_1,
+    theorem_2_mle,
+    theorem_2_omd,
+)
+from omd.tabular.finite import FiniteSolution, solve_finite
+from omd.tabular.kernels import Factored, Kernel, Rows, Successors
+from omd.tabular.mdp import MDP
+from omd.tabular.operators import (
     bellman,
     bellman_error,
     expected_next,
@@ -13,34 +49,8 @@ from omd.tabular.bellman import (
     soft_value,
     softmax_policy,
 )
-from omd.tabular.bounds import (
-    Bound,
-    Equivalence,
-    ModelError,
-    lemma_1,
-    model_error,
-    proposition_1,
-    theorem_2_mle,
-    theorem_2_omd,
-)
-from omd.tabular.constructors import from_gymnasium, garnet, grid_world, paper_mdp
-from omd.tabular.descent import Designed, descend, uniform_starts
-from omd.tabular.design import (
-    BELLMAN_ERROR,
-    LIKELIHOOD,
-    RETURN,
-    Design,
-    Objective,
-    bellman_constraint,
-    gradient_constraint,
-)
-from omd.tabular.lagrangian import Saddle, find_saddle
-from omd.tabular.lanes import Lanes
-from omd.tabular.mdp import MDP
-from omd.tabular.projection import Model
-from omd.tabular.solve import Solution, Status, evaluate, expected_return, solve
-from omd.tabular.stationary import Stationary, find_stationary, spread_starts
-from omd.tabular.successors import Successors
+from omd.tabular.parametric import Parametrised, linear_rewards
+from omd.tabular.solvers import Solution, Status, evaluate, expected_return, solve
 
 __all__ = [
     "BELLMAN_ERROR",
@@ -51,10 +61,15 @@ __all__ = [
     "Design",
     "Designed",
     "Equivalence",
+    "Factored",
+    "FiniteSolution",
+    "Kernel",
     "Lanes",
     "Model",
     "ModelError",
     "Objective",
+    "Parametrised",
+    "Rows",
     "Saddle",
     "Solution",
     "Stationary",
@@ -65,11 +80,14 @@ __all__ = [
     "bellman_constraint",
     "bellman_error",
     "descend",
+    "estimation",
     "evaluate",
     "expected_next",
     "expected_return",
     "find_saddle",
     "find_stationary",
+    "from_callables",
+    "from_csr",
     "from_gymnasium",
     "garnet",
     "gradient_constraint",
@@ -78,6 +96,7 @@ __all__ = [
     "hard_bellman",
     "hard_value",
     "lemma_1",
+    "linear_rewards",
     "lookahead",
     "model_error",
     "paper_mdp",
@@ -86,6 +105,7 @@ __all__ = [
     "soft_value",
     "softmax_policy",
     "solve",
+    "solve_finite",
     "spread_starts",
     "theorem_2_mle",
     "theorem_2_omd",

@@ -1,16 +1,59 @@
-"""The linear systems (I − γP^π)ᵀ u = g behind the gradients of Q* and V^π, eq. (7)."""
+"""Derivatives of a fixed point v = value(r + γPv) in everything that makes it, eq. (7)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from omd import implicit
 from omd.implicit.report import judge, relative
 from omd.implicit.trees import norm
+from omd.tabular.linear import resolvent
+from omd.tabular.search import Problem
+
+
+@eqx.filter_custom_jvp
+def differentiable(
+    problem: Problem,
+    v: Float[Array, " S"],
+    dense: bool,
+    rtol: ArrayLike,
+    on_report: Callable[[implicit.Report], None] | None,
+) -> Float[Array, " S"]:
+    """v, a fixed point found by other means, with its derivatives by the implicit function theorem.
+
+    In forward and in reverse mode, to any order: dv = (I − γP^π)⁻¹ d(value(r + γPv)), where the
+    right-hand side varies r, P, γ and the temperature at fixed v. Tied best actions of the hard
+    operator share the derivative equally.
+    """
+    del problem, dense, rtol, on_report
+    return v
+
+
+@differentiable.def_jvp
+def _differentiable_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    problem, v, dense, rtol, on_report = primals
+    with jax.enable_x64(True):
+        # itself, not v: where the derivative is differentiated again, v depends on the problem
+        v = differentiable(problem, v, dense, rtol, on_report)
+        moving, fixed = eqx.partition(
+            problem, jax.tree.map(lambda t: t is not None, tangents[0], is_leaf=lambda t: t is None)
+        )
+
+        def image(moving):
+            whole = eqx.combine(moving, fixed)
+            return whole.value(whole.lookahead(v))
+
+        _, change = jax.jvp(image, (moving,), (eqx.filter(tangents[0], lambda t: t is not None),))
+        slope = jax.grad(lambda q: problem.value(q).sum())(problem.lookahead(v))
+        chain = problem._replace(policy=slope).chain(slope)
+        dv, _ = resolvent(chain, change, dense=dense, rtol=rtol, on_report=on_report)
+    return v, dv
 
 
 class Sweeps(implicit.AbstractMethod):
@@ -24,7 +67,7 @@ class Sweeps(implicit.AbstractMethod):
 
     discount: ArrayLike
     rtol: ArrayLike
-    max_steps: int = 100_000
+    max_steps: int | Int[Array, ""] = 100_000
 
     def solve(self, vjp: Any, g: Any, *, check: bool = False) -> tuple[Any, implicit.Report]:
         goal = self.rtol * norm(g)
@@ -55,16 +98,3 @@ class OrNaN(implicit.AbstractMethod):
         u, report = self.method.solve(vjp, g, check=check)
         ok = report.status == implicit.Status.CONVERGED
         return jax.tree.map(lambda x: jnp.where(ok, x, jnp.nan), u), report
-
-
-def default(
-    w: Float[Array, " ..."], discount: ArrayLike, tolerance: ArrayLike, dense_size: int
-) -> implicit.AbstractMethod:
-    """What `solve` and `evaluate` use for a fixed point w: LU up to `dense_size` numbers in w.
-
-    Above, `Sweeps` to the tolerance of the forward solve, as far as the precision allows.
-    """
-    if w.size <= dense_size:
-        return OrNaN(implicit.Dense())
-    finest = 1e-11 if w.dtype == jnp.float64 else 1e-5
-    return OrNaN(Sweeps(discount, jnp.clip(tolerance, finest, 1e-4)))

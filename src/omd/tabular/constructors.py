@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import gymnasium
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse
 
 from omd.errors import InputError
+from omd.tabular.kernels import Numbers, Successors, check_pairs, lists_of_successors
 from omd.tabular.mdp import MDP
-from omd.tabular.successors import Successors
 
 
 def paper_mdp() -> MDP:
@@ -135,6 +136,87 @@ def from_gymnasium(id: str, *, discount: float = 0.99, sparse: bool = False, **k
         reward,
         np.asarray(discount),
         np.append(start, 0.0),
+    )
+
+
+def from_csr(
+    transition: Any,
+    reward: Numbers,
+    discount: Numbers,
+    initial: Numbers | None = None,
+    *,
+    mask: Numbers | None = None,
+) -> MDP:
+    """The MDP of a SciPy sparse matrix [S·A, S'] with row s·A + a, kept as `Successors`.
+
+    Raises `InputError` for anything else than a SciPy sparse matrix or array, another shape, and
+    as `MDP`.
+    """
+    if not scipy.sparse.issparse(transition):
+        raise InputError(
+            f"from_csr needs a SciPy sparse matrix, but got {type(transition).__name__}; "
+            "give arrays to tabular.MDP itself."
+        )
+    check_pairs(transition.shape)
+    matrix = scipy.sparse.csr_array(transition)
+    entries = matrix.tocoo()
+    rows, states = matrix.shape
+    index, rank = lists_of_successors(entries.coords[0], entries.coords[1], rows)
+    probability = np.zeros(index.shape, entries.data.dtype)
+    probability[entries.coords[0], rank] = entries.data
+    shape = (states, rows // states, index.shape[-1])
+    lists = Successors(index.reshape(shape), probability.reshape(shape))
+    return MDP(lists, reward, discount, initial, mask=mask)
+
+
+def from_callables(
+    states: Sequence[Hashable],
+    actions: Callable[[Hashable], Iterable[Hashable]],
+    successors: Callable[[Hashable, Hashable], Mapping[Hashable, float]],
+    reward: Callable[[Hashable, Hashable, Hashable], float],
+    *,
+    discount: float,
+    initial: Mapping[Hashable, float] | None = None,
+) -> MDP:
+    """The MDP that functions describe, with the states and actions as its labels.
+
+    `actions(s)` are the choices at a state, `successors(s, a)` their outcomes with probabilities,
+    `reward(s, a, s')` what a transition earns; `initial` is uniform where it is left out. Raises
+    `InputError` for a state without actions, a successor that is no state, and as `MDP`.
+    """
+    number = {state: i for i, state in enumerate(states)}
+    offered = [list(actions(state)) for state in states]
+    labels = list(dict.fromkeys(action for some in offered for action in some))
+    outcomes = {
+        (s, a): dict(successors(s, a))
+        for s, some in zip(states, offered, strict=True)
+        for a in some
+    }
+    width = max((len(o) for o in outcomes.values()), default=1)
+    shape = (len(number), max(len(labels), 1), width)
+    index, probability, earned = np.zeros(shape, np.int32), np.zeros(shape), np.zeros(shape)
+    mask = np.zeros(shape[:2], bool)
+    column = {action: a for a, action in enumerate(labels)}
+    for (state, action), outcome in outcomes.items():
+        at = number[state], column[action]
+        mask[at] = True
+        for k, (successor, weight) in enumerate(outcome.items()):
+            if successor not in number:
+                raise InputError(
+                    f"{action!r} at {state!r} leads to {successor!r}, which is none of the states."
+                )
+            index[(*at, k)] = number[successor]
+            probability[(*at, k)] = weight
+            earned[(*at, k)] = reward(state, action, successor)
+    start = None if initial is None else [float(initial.get(state, 0.0)) for state in states]
+    return MDP(
+        Successors(index, probability),
+        earned,
+        np.asarray(discount),
+        start,
+        mask=mask,
+        states=[str(state) for state in states],
+        actions=[str(action) for action in labels],
     )
 
 

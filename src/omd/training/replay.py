@@ -61,7 +61,7 @@ def add(replay: Replay, transition: Transition, lane: Lane = ()) -> Replay:
 
 
 def sample(
-    replay: Replay, bits: UInt32[Array, batch], spec: EnvSpec, lane: Lane = ()
+    replay: Replay, bits: UInt32[Array, " batch"], spec: EnvSpec, lane: Lane = ()
 ) -> Transition:
     """A minibatch of the lane, drawn uniformly with replacement; leaves are [batch, ...].
 

@@ -190,7 +190,7 @@ class Sac(Learner):
     def log_prob(
         self, state: SacState, observation: Float[Array, "batch obs"], action: Array, hyper: Hyper
     ) -> Float[Array, " batch"]:
-        """log π(a|s), the density of actions in [−1, 1]; actions at the ends count as just inside."""
+        """log π(a|s), the density of actions in [−1, 1]; those at the ends count as just inside."""
         mean, log_std = self._gaussian(state.target.actor, observation.T)
         inside = 1 - 4 * jnp.finfo(self.dtype).eps
         u = jnp.arctanh(jnp.clip(to_unit(self.spec, action).T, -inside, inside))

@@ -17,11 +17,11 @@ from jax.typing import ArrayLike
 from omd.figures.style import Progress
 from omd.implicit import Status
 from omd.tabular import paper_mdp
-from omd.tabular.descent import Designed, descend, uniform_starts
-from omd.tabular.design import LIKELIHOOD, RETURN, Design, Objective
-from omd.tabular.lanes import Lanes, cheaply
-from omd.tabular.projection import Model, reference
-from omd.tabular.stationary import Stationary, find_stationary, spread_starts
+from omd.tabular.design.descent import Designed, descend, uniform_starts
+from omd.tabular.design.formulation import LIKELIHOOD, RETURN, Design, Objective
+from omd.tabular.design.parallel import Lanes, cheaply
+from omd.tabular.design.projection import Model, reference
+from omd.tabular.design.stationary import Stationary, find_stationary, spread_starts
 
 TEMPERATURE = 0.01
 MAX_STEP = 2 * TEMPERATURE

@@ -18,7 +18,7 @@ from omd.figures.style import (
     styled,
     watermark,
 )
-from omd.tabular.design import RETURN
+from omd.tabular.design.formulation import RETURN
 
 
 def make(

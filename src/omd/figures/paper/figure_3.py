@@ -25,8 +25,8 @@ from omd.figures.style import (
     watermark,
 )
 from omd.tabular import MDP, theorem_2_mle, theorem_2_omd
-from omd.tabular.design import BELLMAN_ERROR
-from omd.tabular.lanes import cheaply
+from omd.tabular.design.formulation import BELLMAN_ERROR
+from omd.tabular.design.parallel import cheaply
 
 FLOOR = 1e-4
 """Errors below are drawn here: a logarithmic axis has no zero."""

@@ -27,10 +27,10 @@ from omd.implicit import AbstractMethod, Report
 from omd.implicit.report import of_approximation
 from omd.implicit.trees import Product
 from omd.tabular import paper_mdp
-from omd.tabular.descent import Designed, descend, uniform_starts
-from omd.tabular.design import BELLMAN_ERROR, Design
+from omd.tabular.design.descent import Designed, descend, uniform_starts
+from omd.tabular.design.formulation import BELLMAN_ERROR, Design
+from omd.tabular.design.parallel import Lanes
 from omd.tabular.elimination import Elimination
-from omd.tabular.lanes import Lanes
 
 HYPERGRADIENTS = ("exact", "identity")
 

@@ -85,7 +85,8 @@ def _frame(runs: Sequence[Run]) -> pd.DataFrame:
     if twice.any():
         first: Any = frame[twice].iloc[0]
         raise InputError(
-            f"seed {first['seed']} of objective {first['objective']!r}, width {first['model_hidden']}, "
+            f"seed {first['seed']} of objective {first['objective']!r}, width "
+            f"{first['model_hidden']}, "
             f"{first['distractors']} distractors is in two runs: give each once"
         )
     return frame

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from omd import compilation
 from omd.errors import InputError
 from omd.implicit import AbstractMethod
-from omd.tabular.projection import Model
+from omd.tabular.design.projection import Model
 
 T = TypeVar("T")
 

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from omd.tabular.projection import Model, ball, reference
+from omd.tabular.design.projection import Model, ball, reference
 
 
 def model(seed=0, size=3.0):

@@ -2,13 +2,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from omd.tabular.lanes import Lanes, check_lanes
-from omd.tabular.projection import Model
-from omd.types import InputError
+from omd.errors import InputError
+from omd.tabular.design.parallel import Lanes, check_lanes
+from omd.tabular.design.projection import Model
 
 TWO_WAYS = """
 import jax, jax.numpy as jnp
-from omd.tabular.lanes import lane_jit, map_lanes
+from omd.tabular.design.parallel import lane_jit, map_lanes
 
 def run(shared, lane):
     scale, name = shared

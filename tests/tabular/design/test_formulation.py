@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from omd import implicit, tabular
-from omd.tabular.design import (
+from omd.errors import InputError
+from omd.tabular.design.formulation import (
     BELLMAN_ERROR,
     LIKELIHOOD,
     RETURN,
@@ -13,8 +14,7 @@ from omd.tabular.design import (
     bellman_constraint,
     gradient_constraint,
 )
-from omd.tabular.projection import Model
-from omd.types import InputError
+from omd.tabular.design.projection import Model
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

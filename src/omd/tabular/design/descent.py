@@ -15,9 +15,9 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from omd.errors import InputError
 from omd.implicit import Status
-from omd.tabular.design import Design
-from omd.tabular.lanes import Lanes, cheaply, check_lanes, lane_jit, map_lanes
-from omd.tabular.projection import Model, Projection, ball
+from omd.tabular.design.formulation import Design
+from omd.tabular.design.parallel import Lanes, cheaply, check_lanes, lane_jit, map_lanes
+from omd.tabular.design.projection import Model, Projection, ball
 
 ADAM = optax.adam(0.01)
 """The authors' optimiser; one object, since programs are compiled anew for another."""

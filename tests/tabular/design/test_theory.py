@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omd import tabular
-from omd.types import InputError
+from omd.errors import InputError
 
 COUNT = 1000
 lemma_1 = jax.jit(tabular.lemma_1)

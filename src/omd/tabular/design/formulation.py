@@ -19,11 +19,12 @@ from jaxtyping import Array, Float
 
 from omd import implicit
 from omd.errors import InputError
-from omd.tabular.bellman import bellman_error, soft_bellman, softmax_policy
+from omd.tabular.design.projection import Model
 from omd.tabular.elimination import UNROLLED, Elimination
-from omd.tabular.fixed_point import Problem, iterate, newton, solve_dense
+from omd.tabular.kernels import Rows, as_kernel
 from omd.tabular.mdp import MDP
-from omd.tabular.projection import Model
+from omd.tabular.operators import bellman_error, soft_bellman, softmax_policy
+from omd.tabular.search import Problem, State, newton, solve_dense
 
 
 class Objective(NamedTuple):
@@ -118,7 +119,7 @@ class Design(eqx.Module):
         """J of the softmax policy of Q in the true MDP, in closed form."""
         policy = softmax_policy(q, self.temperature)
         reward = (policy * self.mdp.reward).sum(axis=-1)
-        v = solve_dense(self.mdp.transition, policy, self.mdp.discount, reward)
+        v = solve_dense(as_kernel(self.mdp.transition), policy, self.mdp.discount, reward)
         return self.mdp.initial @ v
 
     def solution(self, theta: Model, q0: Float[Array, "S A"]) -> Float[Array, "S A"]:
@@ -141,10 +142,26 @@ class Design(eqx.Module):
 
 
 def _fixed_point(q0: Float[Array, "S A"], theta: Model, design: Design) -> Float[Array, "S A"]:
-    """Soft policy iteration from q0 on, until only rounding is left."""
+    """Soft policy iteration from q0 on, until only rounding is left at the scale of the values."""
     p = design.transition(theta)
-    problem = Problem(p, theta.reward, design.mdp.discount, design.temperature)
-    scale = jnp.maximum(1, jnp.abs(theta.reward).max() / (1 - design.mdp.discount))
-    tolerance = 1e-12 if p.dtype == jnp.float64 else 64 * jnp.finfo(p.dtype).eps
-    _, q, _ = iterate(problem, newton, problem.value(q0), tolerance * scale, 100)
-    return q
+    discount = jnp.asarray(design.mdp.discount, p.dtype)
+    problem = Problem(Rows(p), theta.reward, discount, design.temperature)
+    largest = jnp.abs(theta.reward).max()
+    rounding = 1e-12 if p.dtype == jnp.float64 else 64 * jnp.finfo(p.dtype).eps
+
+    def unfinished(carry):
+        v, _, gap, count = carry
+        # one penalty may be far above all values
+        scale = jnp.minimum(largest, jnp.abs(v).max()) / (1 - discount)
+        return (gap > rounding * jnp.maximum(1, scale)) & (count < 100)
+
+    def advance(carry):
+        v, q, _, count = carry
+        state = State(v, q, problem.value(q))
+        gap = discount * jnp.abs(state.image - v).max()
+        v = newton(problem, state, 0.0)
+        return v, problem.swept(v), gap, count + 1
+
+    v = problem.value(q0)
+    start = (v, problem.swept(v), jnp.asarray(jnp.inf, v.dtype), jnp.int32(0))
+    return jax.lax.while_loop(unfinished, advance, start)[1]

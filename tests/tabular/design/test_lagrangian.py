@@ -5,12 +5,12 @@ import optax
 import pytest
 
 from omd import tabular
+from omd.errors import InputError
 from omd.implicit import Status
-from omd.tabular.descent import uniform_starts
-from omd.tabular.design import BELLMAN_ERROR, LIKELIHOOD, Design
-from omd.tabular.lagrangian import find_saddle
-from omd.tabular.lanes import Lanes
-from omd.types import InputError
+from omd.tabular.design.descent import uniform_starts
+from omd.tabular.design.formulation import BELLMAN_ERROR, LIKELIHOOD, Design
+from omd.tabular.design.lagrangian import find_saddle
+from omd.tabular.design.parallel import Lanes
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

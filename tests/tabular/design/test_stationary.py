@@ -7,12 +7,12 @@ import pytest
 from scipy.optimize import minimize
 
 from omd import tabular
+from omd.errors import InputError
 from omd.implicit import Status
-from omd.tabular.design import BELLMAN_ERROR, LIKELIHOOD, RETURN, Design
-from omd.tabular.lanes import Lanes
-from omd.tabular.projection import Model, ball
-from omd.tabular.stationary import find_stationary, spread_starts
-from omd.types import InputError
+from omd.tabular.design.formulation import BELLMAN_ERROR, LIKELIHOOD, RETURN, Design
+from omd.tabular.design.parallel import Lanes
+from omd.tabular.design.projection import Model, ball
+from omd.tabular.design.stationary import find_stationary, spread_starts
 
 BOUNDS = np.asarray([0.0, 0.316, 2.0, 4.7, 5.0])
 STARTS = 3
@@ -168,3 +168,10 @@ def test_bad_input():
         find_stationary(design, lanes()._replace(noise=jnp.zeros(len(BOUNDS))))
     with pytest.raises(InputError, match="must be above 0"):
         find_stationary(design, lanes(), tolerance=0.0)
+
+
+def test_starts_without_a_bound_are_finite():
+    theta, _ = spread_starts(np.asarray([1, 1]), np.asarray([np.inf, 2.0]), STARTS, 2, 2)
+    sizes = np.sqrt(sum((np.asarray(x) ** 2).reshape(2, STARTS, -1).sum(axis=-1) for x in theta))
+    np.testing.assert_allclose(sizes[0], np.geomspace(0.01, 10, STARTS))
+    np.testing.assert_allclose(sizes[1], np.geomspace(0.01, 2, STARTS))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 
 class Model(NamedTuple):
@@ -27,7 +27,7 @@ Projection = Callable[[Model, Float[Array, ""]], Model]
 """(θ, κ) -> θ within the bound κ; applied after each step."""
 
 
-def ball(theta: Model, norm_bound: Float[Array, ""]) -> Model:
+def ball(theta: Model, norm_bound: Float[ArrayLike, ""]) -> Model:
     """θ · κ/‖θ‖ where ‖θ‖ > κ, with one Euclidean norm over logits and reward (section 4.2)."""
     # the radius is squared in there: 0 would give 0/0 at θ = 0, and infinity ∞/∞
     free = jnp.isinf(norm_bound)
@@ -37,7 +37,9 @@ def ball(theta: Model, norm_bound: Float[Array, ""]) -> Model:
     return jax.tree.map(lambda x, y: jnp.where(free, x, y), theta, bounded)
 
 
-def reference(theta: Model, norm_bound: Float[Array, ""], *, temperature: float = 0.01) -> Model:
+def reference(
+    theta: Model, norm_bound: Float[ArrayLike, ""], *, temperature: float = 0.01
+) -> Model:
     """The projection behind the published figures 2 and 3, which is not that of the text.
 
     For models of two states and two actions. Logits and reward are bounded each by itself, and
@@ -57,7 +59,7 @@ def _clip(
     x: Float[Array, " *shape"],
     first: Float[Array, " *half"],
     second: Float[Array, " *half"],
-    bound: Float[Array, ""],
+    bound: Float[ArrayLike, ""],
 ) -> Float[Array, " *shape"]:
     norm = jnp.sqrt(jnp.sum(first**2) + jnp.sum(second**2))
     return jnp.where(norm > bound, x * (bound / jnp.where(norm > bound, norm, 1)), x)

@@ -13,17 +13,16 @@ pays an entropy of up to log A besides, which adds α log A to high.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from omd.errors import InputError
-from omd.tabular.bellman import Scalar, bellman
-from omd.tabular.fixed_point import Problem
+from omd.tabular.kernels import Successors
 from omd.tabular.mdp import MDP
-from omd.tabular.solve import solve
-from omd.tabular.successors import Successors
+from omd.tabular.operators import Scalar, bellman, hard_value, soft_value
+from omd.tabular.solvers import solve
 
 
 class Bound(NamedTuple):
@@ -61,7 +60,8 @@ class ModelError(NamedTuple):
 def model_error(mdp: MDP, model: MDP) -> ModelError:
     """ε_p and ε_r of lemma 1. Sparse transitions that don't share one index become dense."""
     _check_shapes(mdp, model)
-    p, p_hat = mdp.transition, model.transition
+    p: Any = mdp.transition
+    p_hat: Any = model.transition
     if isinstance(p, Successors) and isinstance(p_hat, Successors) and p.index is p_hat.index:
         difference = p.probability - p_hat.probability
     else:
@@ -103,7 +103,7 @@ def lemma_1(
     MDPs have one discount.
     """
     low, high, covered = _range(mdp, model, reward_range, temperature)
-    value = Problem(mdp.transition, mdp.reward, mdp.discount, temperature).value(q)
+    value = hard_value(q) if temperature is None else soft_value(q, temperature)
     scaled = (1 - mdp.discount) * value
     slack = 64 * jnp.finfo(q.dtype).eps * (jnp.abs(low) + jnp.abs(high))
     inside = ((scaled >= low - slack) & (scaled <= high + slack)).all()

@@ -7,12 +7,12 @@ import optax
 import pytest
 
 from omd import implicit, tabular
+from omd.errors import InputError
 from omd.implicit import Status
-from omd.tabular.descent import descend, uniform_starts
-from omd.tabular.design import BELLMAN_ERROR, LIKELIHOOD, RETURN, Design
-from omd.tabular.lanes import Lanes
-from omd.tabular.projection import ball, reference
-from omd.types import InputError
+from omd.tabular.design.descent import descend, uniform_starts
+from omd.tabular.design.formulation import BELLMAN_ERROR, LIKELIHOOD, RETURN, Design
+from omd.tabular.design.parallel import Lanes
+from omd.tabular.design.projection import ball, reference
 
 STEPS = 200
 """One number, so that tests share their compiled programs."""

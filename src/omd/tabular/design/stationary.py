@@ -19,14 +19,16 @@ from jaxtyping import Array, Float, Int
 
 from omd.errors import InputError
 from omd.implicit import Status
-from omd.tabular.design import Design
-from omd.tabular.lanes import Lanes, check_lanes, lane_jit, map_lanes
-from omd.tabular.projection import Model, ball
+from omd.tabular.design.formulation import Design
+from omd.tabular.design.parallel import Lanes, check_lanes, lane_jit, map_lanes
+from omd.tabular.design.projection import Model, ball
 
 MEMORY = 10
 """Losses that the nonmonotone line search looks back on."""
 SUFFICIENT_DECREASE = 1e-4
 """Armijo's constant."""
+FARTHEST = 10.0
+"""Norm of the farthest start where no bound says it; the paper's MDP has 4.8."""
 LENGTHS = (1e-10, 1e10)
 """Least and greatest Barzilai–Borwein length."""
 
@@ -56,13 +58,15 @@ def spread_starts(
 ) -> tuple[Model, np.ndarray]:
     """(θ [L, starts, ...], Q = 0 [L, starts, S, A]): random directions, norms from 0.01 to κ.
 
-    Norms are spaced geometrically. Directions depend on the lane's seed alone. The small starts
-    matter: with a policy near the uniform one no gradient has vanished yet.
+    To `FARTHEST` where the bound is infinite. Norms are spaced geometrically. Directions depend on
+    the lane's seed alone. The small starts matter: with a policy near the uniform one no gradient
+    has vanished yet.
     """
     size = states * actions * (states + 1)
     draws = np.stack([np.random.default_rng(seed).normal(size=(starts, size)) for seed in seeds])
-    radii = np.stack([np.geomspace(0.01, max(bound, 0.01), starts) for bound in norm_bounds])
-    radii = np.minimum(radii, norm_bounds[:, None])
+    ends = np.where(np.isinf(norm_bounds), FARTHEST, norm_bounds)
+    radii = np.stack([np.geomspace(0.01, max(end, 0.01), starts) for end in ends])
+    radii = np.minimum(radii, ends[:, None])
     points = draws / np.linalg.norm(draws, axis=-1, keepdims=True) * radii[..., None]
     logits, reward = np.split(points, [states * actions * states], axis=-1)
     shape = (len(seeds), starts, states, actions)

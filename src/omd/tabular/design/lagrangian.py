@@ -19,10 +19,10 @@ import optax
 from jaxtyping import Array, Float, Int, PyTree
 
 from omd.errors import InputError
-from omd.tabular.descent import ADAM, first_order
-from omd.tabular.design import Design
-from omd.tabular.lanes import Lanes, check_lanes, lane_jit, map_lanes
-from omd.tabular.projection import Model, Projection, ball
+from omd.tabular.design.descent import ADAM, first_order
+from omd.tabular.design.formulation import Design
+from omd.tabular.design.parallel import Lanes, check_lanes, lane_jit, map_lanes
+from omd.tabular.design.projection import Model, Projection, ball
 
 
 class Variables(NamedTuple):

@@ -1,0 +1,27 @@
+"""Structural estimation: parameters of an MDP from the choices of those who live in it."""
+
+from omd.tabular.estimation.bus_engine import TABLE_IX, bus_engine, increments
+from omd.tabular.estimation.inference import Interval, delta_interval
+from omd.tabular.estimation.inverse import learn_reward
+from omd.tabular.estimation.likelihood import log_likelihood, log_policy, scores
+from omd.tabular.estimation.maximum import Estimate, estimate
+from omd.tabular.estimation.mixture import Mixture, estimate_mixture
+from omd.tabular.estimation.panel import Panel, simulate
+
+__all__ = [
+    "TABLE_IX",
+    "Estimate",
+    "Interval",
+    "Mixture",
+    "Panel",
+    "bus_engine",
+    "delta_interval",
+    "estimate",
+    "estimate_mixture",
+    "increments",
+    "learn_reward",
+    "log_likelihood",
+    "log_policy",
+    "scores",
+    "simulate",
+]

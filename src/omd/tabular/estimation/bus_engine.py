@@ -1,0 +1,75 @@
+"""Rust's (1987) model of bus engine replacement, with the parameters that he published."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from omd.errors import InputError
+from omd.tabular.estimation.panel import Panel
+from omd.tabular.kernels import Numbers, Successors
+from omd.tabular.parametric import Parametrised
+
+
+class Published(NamedTuple):
+    """A column of table IX: 90 bins of 5 000 miles, β = 0.9999, linear cost."""
+
+    replacement_cost: float
+    cost: float
+    """θ11: c(x) = 0.001 · θ11 · x."""
+    moves: tuple[float, float, float]
+    """Probabilities of 0, 1 and 2 bins more a month."""
+
+
+TABLE_IX = {
+    "groups 1, 2, 3": Published(11.7270, 4.8259, (0.3010, 0.6884, 0.0106)),
+    "group 4": Published(10.0750, 2.2930, (0.3919, 0.5953, 0.0128)),
+    "groups 1, 2, 3, 4": Published(9.7558, 2.6275, (0.3489, 0.6394, 0.0117)),
+}
+
+
+def bus_engine(moves: Numbers, *, bins: int = 90, discount: float = 0.9999) -> Parametrised:
+    """theta = (RC, θ11) -> the MDP: keep at cost 0.001 · θ11 · bin, or replace at cost RC.
+
+    State: bins of mileage, the last of which keeps all above. `moves`[j] is the probability that
+    a month adds j bins; a replaced engine starts at bin 0 and moves in the same month. To be
+    solved at temperature 1. Raises `InputError` without enough bins.
+    """
+    weights = np.asarray(moves, float)
+    if bins <= weights.size:
+        raise InputError(f"bins must be more than the {weights.size} moves, but is {bins}.")
+    steps = np.arange(weights.size)
+    keep = np.minimum(np.arange(bins)[:, None] + steps, bins - 1)
+    index = np.stack([keep, np.broadcast_to(steps, keep.shape)], axis=1)
+    probability = np.broadcast_to(weights / weights.sum(), index.shape)
+    transition = Successors(index.astype(np.int32), probability)
+    start = np.eye(1, bins)[0]
+    return Parametrised(functools.partial(_costs, transition, bins), discount, start)
+
+
+def _costs(
+    transition: Successors, bins: int, theta: Numbers
+) -> tuple[Successors, Float[Array, "S 2"]]:
+    replacement, slope = jnp.asarray(theta)
+    keep = -0.001 * slope * jnp.arange(bins)
+    return transition, jnp.stack([keep, jnp.broadcast_to(-replacement, (bins,))], axis=1)
+
+
+def increments(panel: Panel, count: int = 3) -> Float[np.ndarray, " J"]:
+    """Shares of months that add 0, 1, …, count − 1 bins: the likeliest `moves` of a panel.
+
+    After a replacement, action 1, the month's mileage counts from bin 0. Months that end in a
+    last bin, where steps are cut off, should be left out before.
+    """
+    added = panel.next_state - np.where(panel.action == 1, 0, panel.state)
+    seen = np.bincount(np.ravel(added), minlength=count)
+    if seen.size > count:
+        raise InputError(
+            f"a month adds {seen.size - 1} bins, but only up to {count - 1} are asked for; "
+            "raise count."
+        )
+    return seen / seen.sum()

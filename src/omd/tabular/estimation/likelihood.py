@@ -1,0 +1,98 @@
+"""The likelihood of choices under a soft-optimal policy, and its derivatives by observation.
+
+With extreme-value shocks of scale α the choice probabilities of a dynamic discrete choice model are
+the soft-optimal policy at temperature α (Rust 1987), eq. (3) of the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, PyTree
+
+from omd.tabular.estimation.panel import Panel
+from omd.tabular.kernels import Numbers, as_kernel
+from omd.tabular.mdp import MDP
+from omd.tabular.solvers import solve
+
+Model = Callable[[PyTree], MDP]
+"""theta -> MDP, such as `Parametrised`."""
+
+
+def log_policy(model: Model, theta: PyTree, temperature: ArrayLike = 1.0) -> Float[Array, "S A"]:
+    """log π_θ(a|s) of the soft-optimal policy; −∞ for actions that are not available."""
+    solution = solve(model(theta), temperature)
+    return (solution.q - solution.v[:, None]) / temperature
+
+
+def log_likelihood(
+    model: Model,
+    theta: PyTree,
+    panel: Panel,
+    temperature: ArrayLike = 1.0,
+    *,
+    transitions: bool = False,
+) -> Float[Array, "N T"]:
+    """log π_θ(a|s) of every observation, plus log p_θ(s'|s, a) with `transitions`.
+
+    Differentiable in θ in both modes. Raises `InputError` for observations outside the MDP.
+    """
+    mdp = model(theta)
+    panel.check(mdp)
+    found = _log_policy_table(model, theta, temperature)[panel.state, panel.action]
+    return found + _log_moves(mdp, panel) if transitions else found
+
+
+def scores(
+    model: Model, theta: Numbers, panel: Panel, temperature: ArrayLike = 1.0
+) -> Float[Array, "N T K"]:
+    """∂ log π_θ(a|s) / ∂θ of every observation, by forward mode: K directions, any number of rows.
+
+    In float64 whatever JAX's default is. Raises `InputError` for observations outside the MDP.
+    """
+    with jax.enable_x64(True):
+        panel.check(model(theta))
+        table = score_table(model, jnp.asarray(theta, jnp.float64), temperature)
+        return table[jnp.asarray(panel.state), jnp.asarray(panel.action)]
+
+
+@eqx.filter_jit
+def score_table(
+    model: Model, theta: Float[Array, " K"], temperature: ArrayLike
+) -> Float[Array, "S A K"]:
+    """∂ log π_θ / ∂θ of every state and action; 0 for actions that are not available."""
+    return jax.jacfwd(lambda theta: _log_policy_table(model, theta, temperature))(theta)
+
+
+@eqx.filter_jit
+def weighted_likelihood(
+    model: Model, theta: PyTree, weights: Float[Array, "S A"], temperature: ArrayLike
+) -> tuple[Float[Array, ""], PyTree, PyTree]:
+    """(Σ weights · log π_θ, its gradient, its Hessian) by one program; θ is a vector."""
+
+    def total(theta):
+        return (weights * _log_policy_table(model, theta, temperature)).sum()
+
+    value, slope = jax.value_and_grad(total)(theta)
+    return value, slope, jax.jacfwd(jax.grad(total))(theta)
+
+
+def _log_policy_table(model: Model, theta: PyTree, temperature: ArrayLike) -> Float[Array, "S A"]:
+    """`log_policy` with 0 where an action is not available: its weight is 0, and 0 · −∞ is NaN."""
+    mdp = model(theta)
+    table = log_policy(lambda _: mdp, theta, temperature)
+    return table if mdp.mask is None else jnp.where(mdp.mask, table, 0)
+
+
+def _log_moves(mdp: MDP, panel: Panel) -> Float[Array, "N T"]:
+    dense = as_kernel(mdp.transition).todense()
+    return jnp.log(dense[panel.state, panel.action, panel.next_state])
+
+
+def observations(panel: Panel) -> int:
+    """How many choices a panel holds."""
+    return int(np.size(panel.state))

@@ -1,0 +1,85 @@
+"""Unobserved types: each agent is of one of several, with parameters of its own (EM)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+from scipy.special import logsumexp
+
+from omd.errors import InputError
+from omd.tabular.estimation.likelihood import Model, log_policy
+from omd.tabular.estimation.maximum import Estimate, estimate
+from omd.tabular.estimation.panel import Panel
+from omd.tabular.kernels import Numbers
+
+
+class Mixture(NamedTuple):
+    """What EM ended with."""
+
+    types: tuple[Estimate, ...]
+    """Parameters of each type; their precision takes the shares as known."""
+    shares: Float[np.ndarray, " M"]
+    posterior: Float[np.ndarray, "N M"]
+    """How likely each agent is of each type."""
+    log_likelihood: float
+    iterations: int
+    converged: bool
+
+
+def estimate_mixture(
+    model: Model,
+    panel: Panel,
+    theta0: Numbers,
+    *,
+    temperature: float = 1.0,
+    tolerance: float = 1e-8,
+    max_iterations: int = 500,
+) -> Mixture:
+    """Parameters [M, K] and shares of M types of agents by expectation and maximisation.
+
+    Starts from theta0, whose rows must differ, and equal shares. The likelihood rises with every
+    iteration; it has converged where it rises by less than tolerance of itself. Raises
+    `InputError` as `estimate` does, and for equal rows.
+    """
+    rows = np.array(theta0, float)
+    if rows.ndim != 2 or len(rows) < 2 or len(np.unique(rows, axis=0)) < len(rows):
+        raise InputError(
+            f"theta0 must be [M, K] with at least two rows that differ, but is {rows.tolist()}; "
+            "equal types stay equal."
+        )
+    shares = np.full(len(rows), 1 / len(rows))
+    with jax.enable_x64(True):
+        mdp = model(jnp.asarray(rows[0]))
+    panel.check(mdp)
+    counts = panel.counts(mdp)
+    before, converged, count = -np.inf, False, 0
+    types: list[Estimate] = []
+    for count in range(1, max_iterations + 1):  # noqa: B007
+        joint = np.log(shares) + _by_agent(model, rows, counts, temperature)
+        total = logsumexp(joint, axis=1, keepdims=True)
+        posterior = np.exp(joint - total)
+        value = float(total.sum())
+        converged = bool(value - before <= tolerance * abs(value))
+        if converged and types:
+            break
+        before = value
+        shares = posterior.mean(axis=0)
+        types = [
+            estimate(model, panel, row, temperature=temperature, weights=posterior[:, m])
+            for m, row in enumerate(rows)
+        ]
+        rows = np.stack([found.theta for found in types])
+    return Mixture(tuple(types), shares, posterior, value, count, converged)
+
+
+def _by_agent(model: Model, rows: np.ndarray, counts: np.ndarray, temperature: float) -> np.ndarray:
+    """log-likelihood of each agent's choices under each type, [N, M]."""
+    with jax.enable_x64(True):
+        each = [np.asarray(log_policy(model, jnp.asarray(row), temperature)) for row in rows]
+    tables = np.stack(each)
+    # unavailable actions have no counts, and 0 · −∞ is NaN
+    return np.einsum("nsa,msa->nm", counts, np.where(np.isneginf(tables), 0, tables))

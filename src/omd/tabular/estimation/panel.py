@@ -1,0 +1,86 @@
+"""Observed choices: who was where, what they did, where they went."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from omd.errors import InputError
+from omd.tabular.kernels import Numbers, as_kernel
+from omd.tabular.mdp import MDP
+
+
+class Panel(NamedTuple):
+    """N agents over T periods; every array [N, T]."""
+
+    state: Int[np.ndarray, "N T"]
+    action: Int[np.ndarray, "N T"]
+    next_state: Int[np.ndarray, "N T"]
+
+    def check(self, mdp: MDP) -> None:
+        """Raises `InputError` for numbers outside the MDP, or the choice of a masked action."""
+        for name, values, count in (
+            ("state", self.state, mdp.num_states),
+            ("action", self.action, mdp.num_actions),
+            ("next_state", self.next_state, mdp.num_states),
+        ):
+            seen = np.asarray(values)
+            if seen.shape != np.shape(self.state) or seen.ndim != 2:
+                raise InputError(
+                    f"{name} has shape {seen.shape}; a panel needs [N, T] for all three arrays."
+                )
+            wrong = (seen < 0) | (seen >= count)
+            if wrong.any():
+                n, t = np.argwhere(wrong)[0]
+                raise InputError(
+                    f"{name} of agent {n} in period {t} is {seen[n, t]}, but the MDP numbers them "
+                    f"0 to {count - 1}."
+                )
+        if mdp.mask is None:
+            return
+        taken = ~np.asarray(mdp.mask)[self.state, self.action]
+        if taken.any():
+            n, t = np.argwhere(taken)[0]
+            raise InputError(
+                f"agent {n} takes action {self.action[n, t]} at state {self.state[n, t]} in "
+                f"period {t}, but the MDP doesn't offer it there; correct the data or the mask."
+            )
+
+    def counts(self, mdp: MDP) -> Float[np.ndarray, "N S A"]:
+        """How often each agent took each action in each state."""
+        agents = len(self.state)
+        counts = np.zeros((agents, mdp.num_states, mdp.num_actions))
+        np.add.at(counts, (np.arange(agents)[:, None], self.state, self.action), 1.0)
+        return counts
+
+
+def simulate(mdp: MDP, policy: Numbers, agents: int, periods: int, *, seed: int) -> Panel:
+    """A panel of agents that start from the initial distribution and follow a policy π[S, A].
+
+    One seed gives one panel. Raises `InputError` without any agent or period.
+    """
+    if agents < 1 or periods < 1:
+        raise InputError(f"a panel needs agents and periods, but got {agents} and {periods}.")
+    rng = np.random.default_rng(seed)
+    index, weight = as_kernel(mdp.transition).lists()
+    start, choice, move = (
+        np.cumsum(np.asarray(x, np.float64), axis=-1) for x in (mdp.initial, policy, weight)
+    )
+    s = np.searchsorted(start / start[-1], rng.random(agents), side="right")
+    s = np.minimum(s, mdp.num_states - 1)
+    states, actions, successors = (np.empty((agents, periods), np.int64) for _ in range(3))
+    for t in range(periods):
+        a = _draw(choice[s], rng)
+        k = _draw(move[s, a], rng)
+        states[:, t], actions[:, t] = s, a
+        s = index[s, a, k]
+        successors[:, t] = s
+    return Panel(states, actions, successors)
+
+
+def _draw(cumulative: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One index a row of cumulative weights; those without weight are never drawn."""
+    point = rng.random(len(cumulative)) * cumulative[:, -1]
+    return (cumulative <= point[:, None]).sum(axis=-1).clip(max=cumulative.shape[-1] - 1)

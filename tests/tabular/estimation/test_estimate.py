@@ -1,0 +1,140 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jaxtyping import TypeCheckError
+
+from omd import tabular
+from omd.errors import InputError
+from omd.tabular import estimation
+
+TRUTH = np.asarray([1.0, -0.5])
+
+
+@pytest.fixture(scope="module")
+def model():
+    with jax.enable_x64(True):
+        mdp = tabular.garnet(0, 8, 3, 3, discount=0.9)
+        features = np.random.default_rng(0).normal(size=(8, 3, 2))
+        return tabular.linear_rewards(mdp, features)
+
+
+def sample(model, agents=50, periods=40, seed=0, theta=TRUTH):
+    mdp = model(theta)
+    policy = tabular.solve(mdp, 1.0).policy
+    return estimation.simulate(mdp, policy, agents, periods, seed=seed)
+
+
+def test_scores_are_differences_of_log_likelihoods(model):
+    panel, step = sample(model, 3, 5), 1e-6
+    scores = estimation.scores(model, TRUTH, panel)
+    for k in range(2):
+        ahead, behind = (
+            estimation.log_likelihood(model, TRUTH + sign * step * np.eye(2)[k], panel)
+            for sign in (1, -1)
+        )
+        np.testing.assert_allclose(scores[..., k], (ahead - behind) / (2 * step), atol=1e-7)
+
+
+def test_transitions_add_their_own_likelihood(model):
+    panel = sample(model, 3, 5)
+    both = estimation.log_likelihood(model, TRUTH, panel, transitions=True)
+    choices = estimation.log_likelihood(model, TRUTH, panel)
+    moves = np.asarray(model(TRUTH).transition)[panel.state, panel.action, panel.next_state]
+    np.testing.assert_allclose(both - choices, np.log(moves), rtol=1e-9)
+
+
+@pytest.mark.parametrize("route", ["nfxp", "mpec"])
+def test_both_routes_find_the_same_maximum(model, route):
+    panel = sample(model)
+    found = estimation.estimate(model, panel, [0.0, 0.0], route=route)
+    assert found.converged, found.message
+    assert (np.abs(found.theta - TRUTH) <= 3 * found.standard_errors()).all()
+    # at the maximum mean scores vanish and no neighbour is likelier
+    scores = np.asarray(estimation.scores(model, found.theta, panel)).reshape(-1, 2)
+    np.testing.assert_allclose(scores.mean(axis=0), 0, atol=1e-5)
+    for e in np.concatenate([np.eye(2), -np.eye(2)]):
+        near = estimation.log_likelihood(model, found.theta + 0.01 * e, panel).sum()
+        assert near < found.log_likelihood
+    np.testing.assert_allclose(found.outer, scores.T @ scores, rtol=1e-8)
+    kinds = [found.standard_errors(kind) for kind in ("hessian", "bhhh", "sandwich")]
+    # one model, correctly specified: all three estimate the same
+    np.testing.assert_allclose(kinds[1], kinds[0], rtol=0.1)
+    np.testing.assert_allclose(kinds[2], kinds[0], rtol=0.2)
+
+
+def test_counterfactual_intervals(model):
+    """θ itself has its standard errors, and a linear function those that algebra gives."""
+    found = estimation.estimate(model, sample(model), [0.0, 0.0])
+    own = estimation.delta_interval(lambda theta: theta, found)
+    np.testing.assert_allclose(own.standard_error, found.standard_errors(), rtol=1e-9)
+    np.testing.assert_allclose(own.high - own.value, 1.959964 * own.standard_error, rtol=1e-6)
+    sum_ = estimation.delta_interval(lambda theta: theta.sum(), found, kind="hessian")
+    np.testing.assert_allclose(sum_.standard_error**2, found.covariance("hessian").sum(), rtol=1e-9)
+
+    def value(theta):
+        return tabular.solve(model(theta), 1.0).v[0]
+
+    interval = estimation.delta_interval(value, found)
+    assert interval.low < value(jnp.asarray(TRUTH)) < interval.high
+    with pytest.raises(InputError, match="level must lie between 0 and 1, but is 95"):
+        estimation.delta_interval(value, found, level=95)
+
+
+def test_two_types_are_told_apart(model):
+    other = np.asarray([-1.0, 1.5])
+    first, second = sample(model, 60, 60, seed=1), sample(model, 30, 60, seed=2, theta=other)
+    panel = estimation.Panel(*(np.concatenate(x) for x in zip(first, second, strict=True)))
+    found = estimation.estimate_mixture(model, panel, [[0.5, 0.0], [-0.5, 0.0]])
+    assert found.converged
+    np.testing.assert_allclose(found.shares, [2 / 3, 1 / 3], atol=0.02)
+    for got, wanted in zip(found.types, (TRUTH, other), strict=True):
+        assert (np.abs(got.theta - wanted) <= 3 * got.standard_errors()).all()
+    assert (found.posterior.argmax(axis=1) == np.repeat([0, 1], [60, 30])).mean() > 0.97
+    with pytest.raises(InputError, match="equal types stay equal"):
+        estimation.estimate_mixture(model, panel, [[0.5, 0.0], [0.5, 0.0]])
+
+
+def test_learned_rewards_match_the_features_of_the_demonstrations():
+    """What defines maximum causal entropy: features are as often visited as expected."""
+    mdp = tabular.grid_world(4, 4, slip=0.1, discount=0.9)
+    features = np.zeros((16, 4, 2))
+    features[5, :, 0] = features[10, :, 1] = 1
+    model = tabular.linear_rewards(mdp, features)
+    truth = np.asarray([2.0, -3.0])
+    policy = tabular.solve(model(truth), 1.0).policy
+    panel = estimation.simulate(mdp, policy, 200, 30, seed=0)
+    found = estimation.learn_reward(mdp, features, panel)
+    assert found.converged
+    assert (np.abs(found.theta - truth) <= 3 * found.standard_errors()).all()
+    np.testing.assert_allclose(found.gradient / panel.state.size, 0, atol=1e-7)
+
+
+def test_simulated_shares_are_those_of_the_policy():
+    mdp = tabular.garnet(0, 4, 3, 2)
+    policy = np.asarray(tabular.softmax_policy(mdp.reward, 0.5))
+    panel = estimation.simulate(mdp, policy, 4000, 10, seed=0)
+    counts = panel.counts(mdp).sum(axis=0)
+    np.testing.assert_allclose(counts / counts.sum(-1, keepdims=True), policy, atol=0.03)
+    for s, a, t in zip(*(np.ravel(x)[:200] for x in panel), strict=True):
+        assert mdp.transition[s, a, t] > 0
+
+
+def test_bad_observations():
+    chain = np.full((2, 2, 2), 0.5)
+    mdp = tabular.MDP(chain, np.zeros((2, 2)), 0.9, mask=[[True, True], [True, False]])
+    model = tabular.linear_rewards(mdp, np.ones((2, 2, 1)))
+
+    def panel(s, a):
+        return estimation.Panel(*(np.asarray([[x]]) for x in (s, a, 0)))
+
+    with pytest.raises(InputError, match=r"takes action 1 at state 1 in period 0, but"):
+        estimation.estimate(model, panel(1, 1), [0.0])
+    with pytest.raises(InputError, match="state of agent 0 in period 0 is 5"):
+        estimation.estimate(model, panel(5, 0), [0.0])
+    with pytest.raises(InputError, match=r"theta0 must be a vector, but has shape \(\)"):
+        estimation.estimate(model, panel(0, 0), 0.0)
+    with pytest.raises((InputError, TypeCheckError), match=r"route must be nfxp or mpec|Literal"):
+        estimation.estimate(model, panel(0, 0), [0.0], route="em")
+    with pytest.raises(InputError, match="needs agents and periods"):
+        estimation.simulate(mdp, mdp.mask, 0, 3, seed=0)

@@ -1,0 +1,64 @@
+"""Every solver against exact rationals (hard) or 80 digits (soft), to 1e-6 in every entry."""
+
+import functools
+import importlib.util
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from omd import tabular
+
+spec = importlib.util.spec_from_file_location("zoo", pathlib.Path(__file__).with_name("zoo.py"))
+zoo = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(zoo)
+
+BY_NAME = {case.name: case for case in zoo.CASES}
+METHODS = (
+    "newton",
+    "value_iteration",
+    "modified_policy_iteration",
+    "inexact_policy_iteration",
+)
+
+
+@functools.cache
+def exact(name):
+    v, q = zoo.solve_exactly(BY_NAME[name])
+    return (
+        np.asarray([float(x) for x in v]),
+        np.asarray([[-np.inf if x is None else float(x) for x in row] for row in q]),
+    )
+
+
+def solved(case, **settings):
+    p, r = case.tables()
+    mdp = tabular.MDP(p, r, float(case.discount))
+    if case.temperature is None:
+        return tabular.solve(mdp, operator="hard", **settings)
+    return tabular.solve(mdp, float(case.temperature), **settings)
+
+
+def test_there_are_thirty():
+    assert len(zoo.CASES) == 30
+
+
+@pytest.mark.parametrize("double", [True, False], ids=["float64", "float32"])
+@pytest.mark.parametrize("name", list(BY_NAME))
+def test_every_solver(name, double):
+    case, (v, q) = BY_NAME[name], exact(name)
+    # the arithmetic is the same inside: two suffice where the tables are rounded
+    for method in METHODS if double else (METHODS[0], METHODS[-1]):
+        with jax.enable_x64(double):
+            solution = solved(case, method=method)
+            message = f"{method}: {solution.message}"
+            found_v, found_q = np.asarray(solution.v), np.asarray(solution.q)
+            assert found_v.dtype == (np.float64 if double else np.float32)
+        assert solution.status == tabular.Status.CONVERGED, message
+        np.testing.assert_allclose(found_v, v, rtol=1e-6, atol=1e-9, err_msg=message)
+        np.testing.assert_allclose(found_q, q, rtol=1e-6, atol=1e-9, err_msg=message)
+        # the certificate: rounding of the result to float32 comes on top
+        apart = np.abs(found_v - v).max()
+        rounding = np.abs(v).max() * (1e-14 if double else 1e-7)
+        assert apart <= float(solution.error) + rounding, message
