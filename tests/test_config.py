@@ -1,7 +1,17 @@
+import json
+
+import numpy as np
 import pytest
 
+from omd import parts
 from omd.config import Config
 from omd.errors import InputError
+from omd.runs import stored
+from omd.settings import resolve
+from omd.types import EnvSpec
+
+DISCRETE = EnvSpec("CartPole-v1", 4, 2)
+CONTINUOUS = EnvSpec("Pendulum-v1", 3, None, 1, (-2.0,), (2.0,))
 
 
 @pytest.mark.parametrize(
@@ -18,39 +28,49 @@ from omd.errors import InputError
         ({"learning_rate": float("nan")}, "learning_rate is nan: give a finite number"),
         ({"tau": 1.5}, "tau is 1.5: give a number of at most 1"),
         ({"tau": "much"}, "tau is 'much': give a number"),
-        ({"discount": 1}, "discount is 1: give a value below 1"),
+        ({"discount": 1}, "discount is 1: give a number below 1"),
+        ({"discount": 1 - 1e-9}, "discount is 0.999999999, which float32 rounds"),
         ({"temperature": 0}, "temperature is 0: give a number above 0"),
         ({"seeds": 0}, "seeds is 0: give at least 1"),
         ({"seeds": (1, 1)}, "give each seed once"),
         ({"seeds": "3"}, "seeds is '3'"),
         ({"model": "gaussian", "objective": "vep"}, "model 'deterministic'"),
-        ({"start": "cold", "objective": "mle"}, "start is 'cold'"),
+        ({"objective": "mle:start=cold"}, "unknown setting of mle 'start'"),
         ({"precision": "float16"}, "unknown precision 'float16'"),
         ({"critics": 3}, "critics is 3: give a number of at most 2"),
         ({"learner": "dqn"}, "unknown learner 'dqn'"),
-        ({"learner": "sac", "operator": "hard"}, "operator is 'hard'"),
+        ({"learner": "sac:operator=hard"}, "unknown setting of sac 'operator'"),
     ],
 )
 def test_bad_values_get_one_sentence(settings, sentence):
     with pytest.raises(InputError, match=sentence) as caught:
-        Config(**settings)
+        resolve(Config(**settings), DISCRETE)
     assert "\n" not in str(caught.value)
 
 
-def test_a_configuration_survives_json():
-    config = Config(seeds=(3, 5), hypergradient="cg:damping=1e-5,max_steps=100", tau=0.5)
-    assert Config.from_dict(config.to_dict()) == config
-    assert Config(seeds=3).seed_list == (0, 1, 2)
+def test_settings_survive_json():
+    asked = Config(
+        seeds=(3, 5), hypergradient="cg:damping=1e-5,max_steps=100", tau=0.5,
+        objective="omd:constraint_target=moved", env_args="gravity=5.0,name=a",
+    )  # fmt: skip
+    settings = resolve(asked, DISCRETE)
+    written = json.loads(json.dumps(stored.to_json(settings)))
+    assert stored.from_json(written) == settings
+    assert written["hypergradient"] == "cg:damping=1e-5,rtol=1e-5,max_steps=100"
+    assert settings.env_arguments == {"gravity": 5.0, "name": "a"}
+    assert Config(seeds=3).seed_list == (0, 1, 2) == Config(seeds=np.arange(3)).seed_list
     with pytest.raises(InputError, match="unknown setting 'tua'"):
-        Config.from_dict({"tua": 0.5})
+        stored.from_json({**written, "tua": 0.5})
+    with pytest.raises(InputError, match="its version is 99"):
+        stored.from_json({**written, "version": 99})
 
 
 def test_folders_that_hold_no_run(tmp_path):
     with pytest.raises(InputError, match="is no run"):
-        Config.of_run(tmp_path)
+        stored.read_settings(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(InputError, match="can't be read"):
-        Config.of_run(tmp_path)
+        stored.read_settings(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -62,40 +82,48 @@ def test_folders_that_hold_no_run(tmp_path):
         ({"random_steps": 10}, True, "holds only 10 transitions"),
         ({"learner": "sac"}, False, "can't take the discrete actions of environment 'CartPole-v1'"),
         ({"learner": "soft-q"}, True, "can't take the continuous actions.*give learner 'sac'"),
-        ({"operator": "hard"}, True, "operator is 'hard'"),
+        ({"learner": "soft-q:operator=hard"}, True, "learner is 'soft-q:operator=hard', which"),
     ],
 )
 def test_settings_that_the_environment_s_actions_rule_out(settings, continuous, sentence):
     with pytest.raises(InputError, match=sentence) as caught:
-        Config(**settings).resolved(continuous)
+        resolve(Config(**settings), CONTINUOUS if continuous else DISCRETE)
     assert "\n" not in str(caught.value)
 
 
 def test_defaults_follow_the_learner_and_given_values_stay():
     config = Config(tau=0.25, evaluate_every=7)
-    assert not config.is_resolved
-    discrete, continuous = config.resolved(continuous=False), config.resolved(continuous=True)
-    assert (discrete.learner, continuous.learner) == ("soft-q", "sac")
+    discrete, continuous = (resolve(config, spec) for spec in (DISCRETE, CONTINUOUS))
+    assert (parts.text_of(discrete.learner), parts.text_of(continuous.learner)) == ("soft-q", "sac")
     assert (discrete.hidden, continuous.hidden) == (32, 256)
     assert (discrete.model_network, continuous.model_network) == ("separate", "joint")
-    assert discrete.hypergradient == "identity"
-    for one in (discrete, continuous):
-        assert one.is_resolved
+    assert parts.text_of(discrete.hypergradient) == "identity"
+    for one, spec in ((discrete, DISCRETE), (continuous, CONTINUOUS)):
         assert None not in [v for k, v in one.to_dict().items() if k != "replay_capacity"]
         assert (one.tau, one.evaluate_every) == (0.25, 7)
-        assert Config.from_dict(one.to_dict()) == one == one.resolved(one.learner == "sac")
+        assert resolve(one, spec) == one
 
 
 def test_omd_with_sac_has_defaults_of_its_own():
-    omd, mle = (Config(objective=o).resolved(continuous=True) for o in ("omd", "mle"))
-    assert omd.hypergradient == "gauss-newton:damping=1e-3"
-    assert mle.hypergradient == "identity"
+    omd, mle = (resolve(Config(objective=o), CONTINUOUS) for o in ("omd", "mle"))
+    assert parts.text_of(omd.hypergradient, complete=True) == "gauss-newton:damping=1e-3"
+    assert parts.text_of(mle.hypergradient) == "identity"
     assert (omd.inner_learning_rate, mle.inner_learning_rate) == (1e-3, 3e-4)
-    given = Config(hypergradient="cg", inner_learning_rate=0.5).resolved(continuous=True)
-    assert (given.hypergradient, given.inner_learning_rate) == ("cg", 0.5)
+    given = resolve(Config(hypergradient="cg", inner_learning_rate=0.5), CONTINUOUS)
+    assert (parts.text_of(given.hypergradient), given.inner_learning_rate) == ("cg", 0.5)
 
 
-def test_folders_from_before_a_choice_keep_what_they_were_run_with():
-    stored = Config().resolved(continuous=False).to_dict()
-    del stored["model_output"], stored["learner"]
-    assert Config.of_stored(stored).model_output == "state"
+def test_files_of_version_1_keep_what_they_were_run_with():
+    old = {
+        "env": "CartPole-v1", "objective": "omd", "constraint_target": "moved", "start": "warm",
+        "outer_batch": "same", "operator": "hard", "vep_values": 4, "seeds": [0, 1], "tau": 0.5,
+        "hypergradient": "cg:damping=1e-5",
+    }  # fmt: skip
+    settings = stored.from_json(old)
+    assert settings.model_output == "state"
+    assert settings.objective.constraint_target == "moved"
+    assert settings.learner.operator == "hard"
+    assert (settings.tau, settings.hidden, settings.seed_list) == (0.5, 32, (0, 1))
+    assert stored.from_json({**old, "objective": "vep", "hypergradient": "identity"}).objective == (
+        parts.part_of("objective", "vep:values=4")
+    )

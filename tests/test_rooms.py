@@ -6,24 +6,27 @@ import pathlib
 import omd
 
 SOURCE = pathlib.Path(omd.__file__).parent
-BASE = {"errors", "types"}
+BASE = {"errors", "types", "catalogue", "parts"}
+ASKED = BASE | {"config", "settings"}
 ALLOWED = {
     "errors": set(),
+    "catalogue": set(),
     "compilation": set(),
-    "types": {"errors"},
-    "settings": {"errors"},
-    "config": {"errors", "settings", "implicit"},
-    "implicit": {"errors"},
+    "types": set(),
+    "parts": {"catalogue", "errors"},
+    "config": {"catalogue", "errors", "parts"},
+    "settings": BASE | {"agents", "config", "implicit"},  # agents and implicit for types only
+    "implicit": {"catalogue", "errors", "parts"},
     "tabular": BASE | {"compilation", "implicit"},
-    "envs": BASE,
-    "agents": BASE | {"implicit", "config"},
-    "training": BASE | {"agents", "compilation", "envs", "config"},
-    "runs": BASE | {"agents", "config", "envs", "training"},
-    "sweeps": BASE | {"agents", "config", "envs", "training", "runs"},
-    "analysis": BASE | {"config", "runs", "sweeps"},
-    "figures": BASE | {"config", "tabular", "implicit", "runs", "sweeps", "analysis"},
-    "reports": BASE | {"config", "envs", "implicit", "runs", "sweeps", "analysis", "figures"},
-    "experiment": BASE | {"config", "runs", "sweeps", "figures"},
+    "envs": BASE | {"config"},
+    "agents": ASKED | {"implicit"},
+    "training": ASKED | {"agents", "compilation", "envs"},
+    "runs": ASKED | {"agents", "envs", "training"},
+    "sweeps": ASKED | {"agents", "envs", "training", "runs"},
+    "analysis": ASKED | {"runs", "sweeps"},
+    "figures": ASKED | {"tabular", "implicit", "runs", "sweeps", "analysis"},
+    "reports": ASKED | {"envs", "implicit", "runs", "sweeps", "analysis", "figures"},
+    "experiment": ASKED | {"envs", "training", "runs", "sweeps", "figures"},
 }
 
 

@@ -322,7 +322,7 @@ def text_of(part: Any, *, complete: bool = False) -> str:
     words = []
     for one in settings_of(part):
         value = getattr(part, one.name)
-        if complete or not _same(value, one.default):
+        if not _same(value, one.default) or (complete and one.type != "value"):
             words.append(f"{one.name}={_word(f'{one.name} of {name}', value)}")
     return f"{name}:{','.join(words)}" if words else name
 

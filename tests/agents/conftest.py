@@ -4,6 +4,7 @@ import pytest
 
 from omd import agents
 from omd.config import Config
+from omd.settings import resolve
 from omd.types import EnvSpec, Transition
 
 SPEC = EnvSpec("probe", observation_size=3, num_actions=2)
@@ -25,8 +26,8 @@ def build():
     def make(**settings):
         settings = {"hidden": 6, "model_hidden": 5, "precision": "float64",
                     "hypergradient": "identity", **settings}  # fmt: skip
-        spec = CONTINUOUS if settings.get("learner") == "sac" else SPEC
-        config = Config(**settings).resolved(continuous=spec is CONTINUOUS)
+        spec = CONTINUOUS if str(settings.get("learner")).startswith("sac") else SPEC
+        config = resolve(Config(**settings), spec)
         agent, hyper = agents.build(config, spec), agents.hyper(config)
         return agent, agent.init(jax.random.key(1), hyper), hyper
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from omd import implicit
-from omd.agents import networks
+from omd.agents import Context, networks
 
 KEY = jax.random.key(9)
 
@@ -16,7 +16,7 @@ def general_gradient(agent, state, after, hyper, inner, outer, target, method):
     learner, last = agent.learner, agent.objective.inner_keys(KEY)[-1]
 
     def constraint(w, theta):
-        prediction = agent.objective.predict(theta, inner, KEY)
+        prediction = agent.model.predict(theta, inner, KEY)
         made = agent.model.transition(prediction, inner)
         return jax.grad(learner.bellman_error)(w, target, made, hyper, last)
 
@@ -32,10 +32,10 @@ def before_last_move(agent, state, batch, hyper, after):
     """What the last inner step's targets were computed from: all but that step again."""
     objective, learner = agent.objective, agent.learner
     learner_state = state.learner
-    if objective.cold_start:
+    if objective.start == "cold":
         learner_state = learner.restart(learner_state, jax.random.fold_in(KEY, 1), hyper)
-    learner_state = objective.begin_inner_loop(learner_state)
-    made = objective.predict(state.theta, batch, KEY)
+    learner_state = agent.context(KEY, hyper).begin_inner_loop(learner_state)
+    made = agent.model.predict(state.theta, batch, KEY)
     for key in objective.inner_keys(KEY):
         before = learner_state.target
         y = learner.targets(before, made.reward, made.sample, batch, hyper, key)
@@ -50,14 +50,14 @@ def before_last_move(agent, state, batch, hyper, after):
     [
         {},
         {"critics": 1},
-        {"operator": "hard"},
+        {"learner": "soft-q:operator=hard"},
         {"inner_steps": 3},
-        {"outer_batch": "fresh"},
-        {"constraint_target": "moved"},
+        {"objective": "omd:outer_batch=fresh"},
+        {"objective": "omd:constraint_target=moved"},
         {"model": "gaussian"},
         {"reward": "learned"},
         {"model_output": "state"},
-        {"start": "cold"},
+        {"objective": "omd:start=cold"},
         {"inner_optimizer": "reset"},
         {"hypergradient": "neumann:terms=4,step=0.5"},
         {"hypergradient": "cg:damping=1.0,max_steps=50"},
@@ -65,12 +65,12 @@ def before_last_move(agent, state, batch, hyper, after):
         {"hypergradient": "nystrom:rank=5,damping=0.1"},
         {"learner": "sac"},
         {"learner": "sac", "critics": 1},
-        {"learner": "sac", "inner_steps": 3, "outer_batch": "fresh"},
-        {"learner": "sac", "constraint_target": "moved"},
+        {"learner": "sac", "inner_steps": 3, "objective": "omd:outer_batch=fresh"},
+        {"learner": "sac", "objective": "omd:constraint_target=moved"},
         {"learner": "sac", "model_output": "state"},
         {"learner": "sac", "model": "gaussian", "model_network": "separate"},
         {"learner": "sac", "reward": "known", "inner_optimizer": "reset"},
-        {"learner": "sac", "start": "cold"},
+        {"learner": "sac", "objective": "omd:start=cold"},
         {"learner": "sac", "hypergradient": "neumann:terms=4,step=0.5"},
         {"learner": "sac", "hypergradient": "cg:damping=1.0,rtol=1e-13,max_steps=200"},
         {"learner": "sac", "hypergradient": "normal-cg:damping=0.1,max_steps=200"},
@@ -87,18 +87,20 @@ def test_the_closed_form_is_general_double_differentiation(build, batch, setting
     batches = [batch(i, continuous=sac) for i in range(agent.objective.minibatches)]
     taken = []
 
-    def spy(state, gradient, hyper):
-        taken.append(gradient)
-        return type(agent.objective).descend(agent.objective, state, gradient, hyper)
+    class Spy(Context):
+        def descend(self, state, gradient):
+            taken.append(gradient)
+            return super().descend(state, gradient)
 
-    object.__setattr__(agent.objective, "descend", spy)
-    after, info = agent.update(state, batches, KEY, hyper)
+    context = agent.context(KEY, hyper)
+    spy = Spy(*(getattr(context, field.name) for field in dataclasses.fields(context)))
+    after, info = agent.objective.update(state, batches, spy)
     target = after.learner.target
-    if settings.get("constraint_target") != "moved":
+    if agent.objective.constraint_target != "moved":
         target = before_last_move(agent, state, batches[0], hyper, after)
     expected, _ = general_gradient(
         agent, state, after.learner, hyper, batches[0], batches[-1], target,
-        agent.objective.method,
+        agent.method,
     )  # fmt: skip
     for mine, theirs in zip(*map(jax.tree.leaves, (taken[0], expected)), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-10, atol=1e-10 * info["outer_loss"])
@@ -129,22 +131,25 @@ def test_tangent_kernels_are_products_of_the_jacobian(build, batch, kind):
 @pytest.mark.parametrize("kind", ["soft-q", "sac"])
 def test_gauss_newton_is_the_dense_formula(build, batch, kind, outer):
     agent, state, hyper = build(
-        learner=kind, outer_batch=outer, hypergradient="gauss-newton:damping=1e-2"
+        learner=kind,
+        objective=f"omd:outer_batch={outer}",
+        hypergradient="gauss-newton:damping=1e-2",
     )
     batches = [batch(i, continuous=kind == "sac") for i in range(agent.objective.minibatches)]
     inner, last = batches[0], agent.objective.inner_keys(KEY)[-1]
     after, info = agent.update(state, batches, KEY, hyper)
     objective, learner, w = agent.objective, agent.learner, after.learner.w
+    context = agent.context(KEY, hyper)
     target = before_last_move(agent, state, inner, hyper, after)
-    _, g = objective.outer_gradient(w, target, batches[-1], hyper, last)
+    _, g = objective.outer_gradient(w, target, batches[-1], context, last)
     jacobian = jacobian_of(learner, w, inner)
     hessian = 2 / 32 * jacobian.T @ jacobian
     flat, _ = jax.flatten_util.ravel_pytree(g)
     expected = np.linalg.solve(hessian + 1e-2 * np.eye(flat.size), flat)
-    u, _ = objective.method.solve(objective.jacobian(w, jnp.zeros(16), inner), g)
+    u, _ = agent.method.solve(objective.jacobian(w, jnp.zeros(16), inner, context), g)
     mine, _ = jax.flatten_util.ravel_pytree(u)
     np.testing.assert_allclose(mine, expected, rtol=1e-8, atol=1e-12)
-    weights, _ = objective.target_weights(w, jnp.zeros(16), g, inner)
+    weights, _ = objective.target_weights(w, jnp.zeros(16), g, inner, context)
     changes = (jacobian @ expected).reshape(2, 16)
     np.testing.assert_allclose(weights, 2 / 32 * changes.sum(axis=0), rtol=1e-8, atol=1e-12)
     assert np.isfinite(float(info["outer_gradient_norm"]))
@@ -154,13 +159,14 @@ def test_undamped_gauss_newton_gives_targets_the_true_bellman_residual(build, ba
     """Where critics have more parameters than the minibatch has residuals: J (JᵀJ)⁺ Jᵀ = 1."""
     agent, state, hyper = build(hidden=40, hypergradient="gauss-newton:damping=1e-5")
     data, key, objective = batch(0), KEY, agent.objective
+    context = agent.context(KEY, hyper)
     keys = iter(jax.random.split(jax.random.key(8), 40))
     w = jax.tree.map(lambda x: x + 0.5 * jax.random.normal(next(keys), x.shape), state.learner.w)
-    _, g = objective.outer_gradient(w, state.learner.target, data, hyper, key)
+    _, g = objective.outer_gradient(w, state.learner.target, data, context, key)
     y = agent.learner.targets(
         state.learner.target, data.reward, data.next_observation, data, hyper, key
     )
-    weights, _ = objective.target_weights(w, y, g, data)
+    weights, _ = objective.target_weights(w, y, g, data, context)
     residual = agent.learner.predictions(w, data) - y
     kernels = 2 / 32 * agent.learner.tangent_kernels(w, data)
     damped = kernels + 1e-5 * jnp.eye(16)
@@ -197,7 +203,7 @@ def test_the_hypergradient_is_the_slope_of_the_true_bellman_error(build, batch, 
         target = state.learner.target._replace(critics=target, actor=actor)
 
     def inner_loss(w, theta):
-        prediction = agent.objective.predict(to_theta(theta), data, KEY)
+        prediction = agent.model.predict(to_theta(theta), data, KEY)
         made = agent.model.transition(prediction, data)
         return learner.bellman_error(to_w(w), target, made, hyper, KEY) + 0.01 * jnp.sum(w**2)
 
@@ -229,37 +235,36 @@ def test_the_hypergradient_is_the_slope_of_the_true_bellman_error(build, batch, 
 
 
 def test_mle_descends_the_error_of_the_paper_s_program(build, batch):
-    agent, state, _ = build(objective="mle")
+    agent, state, hyper = build(objective="mle")
     data = batch(0)
-    prediction = agent.objective.predict(state.theta, data, KEY)
-    loss = agent.objective.loss(prediction, data, ())
+    prediction = agent.model.predict(state.theta, data, KEY)
+    loss = agent.objective.loss(prediction, data, state, agent.context(KEY, hyper))
     by_hand = np.mean(
         np.sum((np.asarray(prediction.mean) - data.next_observation) ** 2, axis=1)
         + (np.asarray(prediction.reward) - data.reward) ** 2
     )
     np.testing.assert_allclose(loss, by_hand, rtol=1e-12)
     gaussian, state, _ = build(objective="mle", model="gaussian", reward="known")
-    prediction = gaussian.objective.predict(state.theta, data, KEY)
+    prediction = gaussian.model.predict(state.theta, data, KEY)
     std = np.exp(np.asarray(prediction.log_std))
     error = (np.asarray(data.next_observation) - np.asarray(prediction.mean)) / std
     density = -0.5 * error**2 - np.log(std) - 0.5 * np.log(2 * np.pi)
-    loss = gaussian.objective.loss(prediction, data, ())
+    loss = gaussian.objective.loss(prediction, data, state, gaussian.context(KEY, hyper))
     np.testing.assert_allclose(loss, -np.mean(density.sum(axis=1)), rtol=1e-12)
 
 
 def test_vep_compares_random_values_of_true_and_predicted_states(build, batch):
-    agent, state, _ = build(objective="vep", vep_values=3)
+    agent, state, hyper = build(objective="vep:values=3")
     data = batch(0)
-    prediction = agent.objective.predict(state.theta, data, KEY)
+    prediction = agent.model.predict(state.theta, data, KEY)
     total = np.mean((np.asarray(prediction.reward) - data.reward) ** 2)
     assert len(state.constants) == 3
     for value in state.constants:
         true = np.asarray(networks.apply(value, data.next_observation.T))
         made = np.asarray(networks.apply(value, prediction.mean.T))
         total += np.mean((true - made) ** 2)
-    np.testing.assert_allclose(
-        agent.objective.loss(prediction, data, state.constants), total, rtol=1e-12
-    )
+    loss = agent.objective.loss(prediction, data, state, agent.context(KEY, hyper))
+    np.testing.assert_allclose(loss, total, rtol=1e-12)
 
 
 @pytest.mark.parametrize("learner", ["soft-q", "sac"])
@@ -271,7 +276,7 @@ def test_fitted_objectives_take_a_minibatch_for_each_step(build, batch, objectiv
     after, info = agent.update(state, batches, KEY, hyper)
     learner = state.learner
     for data, key in zip(batches[2:], agent.objective.inner_keys(KEY), strict=True):
-        made = agent.objective.predict(after.theta, data, KEY)
+        made = agent.model.predict(after.theta, data, KEY)
         y = agent.learner.targets(learner.target, made.reward, made.sample, data, hyper, key)
         learner, _ = agent.learner.step(learner, y, data, hyper, key)
     for mine, theirs in zip(*map(jax.tree.leaves, (after.learner, learner)), strict=True):
@@ -282,7 +287,7 @@ def test_fitted_objectives_take_a_minibatch_for_each_step(build, batch, objectiv
 def test_model_passes_known_rewards_on_and_bounds_the_spread(build, batch):
     agent, state, _ = build(model="gaussian", reward="known")
     data = batch(0)
-    prediction = agent.objective.predict(state.theta, data, KEY)
+    prediction = agent.model.predict(state.theta, data, KEY)
     np.testing.assert_array_equal(prediction.reward, data.reward)
     assert np.all(np.asarray(prediction.log_std) >= -5)
     noise = jax.random.normal(KEY, data.next_observation.shape)
@@ -298,7 +303,7 @@ def test_a_model_of_the_change_adds_it_to_the_state(build, batch, kind, network)
         agent, state, _ = build(
             model=kind, model_network=network, model_output=output, reward="learned"
         )
-        made[output] = agent.objective.predict(state.theta, data, KEY)
+        made[output] = agent.model.predict(state.theta, data, KEY)
     np.testing.assert_allclose(
         made["change"].mean - data.observation, made["state"].mean, rtol=1e-12, atol=1e-12
     )
@@ -331,11 +336,11 @@ def test_one_network_gives_both_predictions_at_any_width(build, batch):
     data = batch(0, continuous=True)
     for padded in (5, 8):
         agent, *_ = build(learner="sac", objective="mle", model_output="state")
-        model = dataclasses.replace(agent.model, padded=padded)
+        model = agent.model.bound(agent.model.setup._replace(padded=padded))
         theta = model.init(KEY)
         assert set(theta) == {"joint"}
         assert theta["joint"][0].weight.shape[0] == padded
-        made = model.predict(theta, data, None)
+        made = model.predict(theta, data, KEY)
         # actions enter scaled to [-1, 1]
         unit = (data.action - jnp.array([0.0, 1.0])) / jnp.array([1.0, 4.0])
         both = networks.apply(theta["joint"], jnp.concatenate([data.observation, unit], axis=1).T)

@@ -26,7 +26,7 @@ def test_the_density_is_that_of_the_squashed_gaussian(sac):
     learner, state, _ = sac()
     x = jax.random.normal(KEY, (3, 7))
     normal = jax.random.normal(jax.random.key(2), (2, 7))
-    unit, log_density = learner.sample(state.target.actor, x, normal)
+    unit, log_density = learner.squashed(state.target.actor, x, normal)
     mean, log_std = learner._gaussian(state.target.actor, x)
     u = mean + normal * jnp.exp(log_std)
     slope = jax.vmap(jax.vmap(jax.grad(jnp.tanh)))(u)
@@ -43,7 +43,7 @@ def test_the_density_integrates_to_one(sac):
     grid = jnp.tanh(jnp.linspace(-8, 8, 801))
     a = jnp.stack([g.ravel() for g in jnp.meshgrid(grid, grid)])
     normal = (jnp.arctanh(a) - mean) / jnp.exp(log_std)
-    _, log_density = learner.sample(state.target.actor, jnp.tile(x, (1, a.shape[1])), normal)
+    _, log_density = learner.squashed(state.target.actor, jnp.tile(x, (1, a.shape[1])), normal)
     density = jnp.exp(log_density).reshape(801, 801)
     total = jnp.trapezoid(jnp.trapezoid(density, grid, axis=1), grid)
     np.testing.assert_allclose(total, 1, rtol=1e-3)
@@ -86,7 +86,7 @@ def test_targets_by_hand(sac, batch):
     data = batch(0, continuous=True)
     y = learner.targets(state.target, data.reward, data.next_observation, data, hyper, KEY)
     x = data.next_observation.T
-    unit, log_density = learner.sample(
+    unit, log_density = learner.squashed(
         state.target.actor, x, jax.random.normal(KEY, (2, x.shape[1]))
     )
     value = jnp.minimum(*learner.q(state.target.critics, x, unit))
@@ -106,7 +106,7 @@ def test_gradients_reach_the_next_state_through_the_target_critics_alone(sac, ba
         )
 
     x = data.next_observation.T
-    unit, _ = learner.sample(state.target.actor, x, jax.random.normal(KEY, (2, x.shape[1])))
+    unit, _ = learner.squashed(state.target.actor, x, jax.random.normal(KEY, (2, x.shape[1])))
 
     def at_fixed_actions(x):
         value = jnp.minimum(*learner.q(state.target.critics, x, unit))
@@ -132,15 +132,15 @@ def test_a_step_descends_all_three_losses(sac, batch):
     normal = jax.random.normal(jax.random.fold_in(KEY, 1), (2, x.shape[1]))
 
     def actor_loss(actor):
-        unit, log_density = learner.sample(actor, x, normal)
+        unit, log_density = learner.squashed(actor, x, normal)
         return jnp.mean(temperature * log_density - jnp.minimum(*learner.q(after.w, x, unit)))
 
     actor_gradient = jax.grad(actor_loss)(state.target.actor)
-    _, log_density = learner.sample(state.target.actor, x, normal)
+    _, log_density = learner.squashed(state.target.actor, x, normal)
     entropy = -jnp.mean(log_density)
     np.testing.assert_allclose(info["entropy"], entropy, rtol=1e-12)
     np.testing.assert_allclose(info["actor_loss"], actor_loss(state.target.actor), rtol=1e-12)
-    assert learner.target_entropy == -1
+    assert learner.aimed_entropy == -1
 
     pairs = [
         (after.w, state.w, critic_gradient),

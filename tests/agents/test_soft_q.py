@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from omd import agents, tabular
-from omd.agents.learners.soft_q import Noise
+from omd.agents.learners.soft_q import Noise, SoftQ
 from omd.config import Config
+from omd.settings import resolve
 from omd.types import EnvSpec, Transition
 
 KEY = jax.random.key(5)
@@ -31,9 +32,12 @@ def test_one_hot_states_give_the_tabular_bellman_operator(operator):
         discount=0.9,
         initial=jnp.full(states, 1 / states),
     )
-    config = Config(operator=operator, critics=1, precision="float64", discount=0.9,
-                    temperature=0.3).resolved(continuous=False)  # fmt: skip
     spec = EnvSpec("tabular", states, actions)
+    asked = Config(
+        learner=SoftQ(operator=operator), critics=1, precision="float64", discount=0.9,
+        temperature=0.3,
+    )  # fmt: skip
+    config = resolve(asked, spec)
     learner = agents.build(config, spec).learner
     target = learner.init(key, agents.hyper(config)).target
     q = learner.q(target, jnp.eye(states))[0].T
@@ -63,7 +67,7 @@ def test_targets_take_the_smaller_critic_and_stop_at_terminations(build, batch):
 
 def test_the_soft_value_tends_to_the_hard_one(build, batch):
     agent, state, _ = build()
-    hard, *_ = build(operator="hard")
+    hard, *_ = build(learner="soft-q:operator=hard")
     observation = batch(0).observation
     scaled = jax.tree.map(lambda x: 3 * x, state.learner.w)
     gaps = [
@@ -90,7 +94,7 @@ def test_actions_follow_the_softmax_of_the_critics_mean(build):
 
 
 def test_epsilon_one_explores_uniformly_and_zero_never(build):
-    agent, state, hyper = build(operator="hard", epsilon=0)
+    agent, state, hyper = build(learner="soft-q:operator=hard", epsilon=0)
     observation = jnp.ones(3)
     q = sum(agent.learner.q(state.learner.w, observation[None]))[:, 0]
     for choice in (0, 1):

@@ -63,7 +63,8 @@ def test_a_chunk_is_its_steps_one_by_one(run_script) -> None:
         from omd.training import folder
 
         config = omd.Config(
-            env="HalfCheetah-v5", constraint_target="moved", model_output="change", hidden=64,
+            env="HalfCheetah-v5", objective="omd:constraint_target=moved",
+            model_output="change", hidden=64,
             steps=400, random_steps=300, evaluate_episodes=1, inner_learning_rate=1e-3,
         )
 

@@ -54,6 +54,10 @@ class Model(AgentPart, abc.ABC):
         are passed on.
         """
 
+    def transition(self, prediction: Prediction, batch: Transition) -> Transition:
+        """The minibatch with model-made rewards and next states; terminations stay true."""
+        return batch._replace(reward=prediction.reward, next_observation=prediction.sample)
+
     def state_loss(self, prediction: Prediction, batch: Transition) -> Float[Array, ""]:
         """The likelihood loss of the next states, eq. (1), without the reward: the squared error,
         unless the model says otherwise."""
