@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -48,10 +48,10 @@ class CG(AbstractMethod):
         return self.max_steps
 
     @classmethod
-    def precise(cls, size: int, step: float) -> Self:
+    def precise(cls, size: int, step: float) -> AbstractMethod:
         return cls(rtol=machine_epsilon() ** 0.75, max_steps=10 * size)
 
-    def preconditioned(self, inverse: Callable[[PyTree], PyTree]) -> Self:
+    def preconditioned(self, inverse: Callable[[PyTree], PyTree]) -> AbstractMethod:
         return dataclasses.replace(self, preconditioner=inverse)
 
     def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
@@ -97,7 +97,7 @@ class NormalCG(AbstractMethod):
         return self.max_steps
 
     @classmethod
-    def precise(cls, size: int, step: float) -> Self:
+    def precise(cls, size: int, step: float) -> AbstractMethod:
         return cls(rtol=machine_epsilon() ** 0.75, max_steps=40 * size)
 
     def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
@@ -153,10 +153,10 @@ class GMRES(AbstractMethod):
         return self.restart * self.max_restarts
 
     @classmethod
-    def precise(cls, size: int, step: float) -> Self:
+    def precise(cls, size: int, step: float) -> AbstractMethod:
         return cls(rtol=machine_epsilon() ** 0.75, restart=size)
 
-    def preconditioned(self, inverse: Callable[[PyTree], PyTree]) -> Self:
+    def preconditioned(self, inverse: Callable[[PyTree], PyTree]) -> AbstractMethod:
         return dataclasses.replace(self, preconditioner=inverse)
 
     def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
@@ -180,7 +180,7 @@ class GMRES(AbstractMethod):
         failure = _failure(steps - 1, self.max_restarts)
         return back(u), judge(*residuals(vjp, u, g, self.damping), steps - 1, self.rtol, failure)
 
-    def transposed(self) -> GMRES:
+    def transposed(self) -> AbstractMethod:
         if self.preconditioner is None:
             return self
         return dataclasses.replace(self, preconditioner=Transposed(self.preconditioner))
@@ -205,7 +205,7 @@ class Refinement(AbstractMethod):
     def products(self) -> int:
         return self.max_steps
 
-    def preconditioned(self, inverse: Callable[[PyTree], PyTree]) -> Self:
+    def preconditioned(self, inverse: Callable[[PyTree], PyTree]) -> AbstractMethod:
         return dataclasses.replace(self, preconditioner=inverse)
 
     def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
@@ -232,7 +232,7 @@ class Refinement(AbstractMethod):
         failure = _failure(steps, self.max_steps)
         return u, judge(relative(r, g), relative(r, g), steps, self.rtol, failure)
 
-    def transposed(self) -> Refinement:
+    def transposed(self) -> AbstractMethod:
         return dataclasses.replace(self, preconditioner=Transposed(self.preconditioner))
 
 

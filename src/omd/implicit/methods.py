@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -78,7 +78,7 @@ class AbstractMethod(eqx.Module):
         return 1
 
     @classmethod
-    def precise(cls, size: int, step: float) -> Self:
+    def precise(cls, size: int, step: float) -> AbstractMethod:
         """As exact as it can be in the current precision, for `size` numbers in w of a problem on
         which w − step · h converges: for comparisons."""
         return cls()
@@ -112,7 +112,7 @@ class Neumann(AbstractMethod):
         return max(1, self.terms - 1)
 
     @classmethod
-    def precise(cls, size: int, step: float) -> Self:
+    def precise(cls, size: int, step: float) -> AbstractMethod:
         return cls(1000, step)
 
     def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
@@ -142,7 +142,7 @@ class Nystrom(AbstractMethod):
         validation.number("damping", self.damping, positive=True)
 
     @classmethod
-    def precise(cls, size: int, step: float) -> Self:
+    def precise(cls, size: int, step: float) -> AbstractMethod:
         return cls(size, damping=machine_epsilon() ** 0.55)
 
     def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
