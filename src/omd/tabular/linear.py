@@ -164,6 +164,10 @@ def _iterated(
         x, r, count, _ = carry
         return (norm(r) > goal(x)) & (count < max_products)
 
+    def sweeping(carry):
+        _, r, count, (end, aim) = carry
+        return (norm(r) > aim) & (count < end)
+
     def sweep(carry):
         x, r, count, end = carry
         x = x + r + constant(r)
@@ -173,9 +177,7 @@ def _iterated(
         x, r, count, _ = carry
         before = norm(r)
         end = jnp.minimum(count + CHUNK, max_products)
-        x, r, count, _ = jax.lax.while_loop(
-            lambda c: unfinished(c) & (c[2] < c[3]), sweep, (x, r, count, end)
-        )
+        x, r, count, _ = jax.lax.while_loop(sweeping, sweep, (x, r, count, (end, goal(x))))
 
         def leap():
             step, _ = bicgstab(

@@ -137,9 +137,16 @@ class Goal(NamedTuple):
         self, problem: Problem, v: Float[Array, " S"], q: Float[Array, "S A"]
     ) -> Float[Array, " S"]:
         """The gap that each state may have, by the scale of the values at hand."""
-        # a quarter of it where a tolerance was asked for: that one may lie close to rounding
-        floor = problem.rounding() * problem.magnitude(v, q)
-        return jnp.maximum(self.absolute, jnp.where(self.absolute > 0, floor / 16, floor))
+        eps = float(jnp.finfo(v.dtype).eps)
+
+        def asked():
+            # may lie close to rounding, where no iteration gets any further
+            return jnp.maximum(self.absolute, 2 * eps * jnp.abs(v))
+
+        # the magnitude costs a sweep
+        return jax.lax.cond(
+            self.absolute > 0, asked, lambda: problem.rounding() * problem.magnitude(v, q)
+        )
 
 
 def settle(

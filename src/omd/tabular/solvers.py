@@ -201,12 +201,13 @@ def _solve_by_q(mdp, own, alpha, where, goal, limit, q0, hypergradient, on_repor
 def _solution(mdp, problem, fixed, v, q, value, goal, count, limit, policy=None) -> Solution:
     """What a search found, judged afresh at v and rounded to the MDP's precision."""
     seen = jax.lax.stop_gradient(q)
-    gap = jnp.abs(fixed.value(seen) - v)
+    gap, eps = jnp.abs(fixed.value(seen) - v), jnp.finfo(v.dtype).eps
     allowed = goal.thresholds(fixed, v, seen)
     inside = (gap <= 2 * allowed).all()
     factor = fixed.discount * fixed.kernel.totals()
     residual = jnp.where(_mask(mdp), factor * gap.max(), 0).max()
-    uncertain = gap + 4 * jnp.finfo(gap.dtype).eps * fixed.magnitude(v, seen)
+    # an ulp or four of what was added up; the thresholds are 32 of it, or what was asked for
+    uncertain = gap + jnp.where(goal.absolute > 0, 4 * eps * jnp.abs(v), allowed / 8)
     if fixed.uniform:
         error = fixed.discount * uncertain.max() / (1 - fixed.discount)
     else:

@@ -106,7 +106,7 @@ class Design(eqx.Module):
             if not isinstance(value, jax.core.Tracer) and not float(value) > 0:
                 raise InputError(f"{name} must be above 0, but is {value}; the paper has 0.01.")
 
-    def transition(self, theta: Model) -> Float[Array, "S A S"]:
+    def transition(self, theta: Model) -> Float[Array, "*lanes S A S"]:
         """p_θ(s'|s, a)."""
         return jax.nn.softmax(theta.logits / self.logit_temperature, axis=-1)
 

@@ -19,8 +19,8 @@ class Model(NamedTuple):
     the centred row (mean zero) has the least norm, so a model on the ball does best to be centred.
     """
 
-    logits: Float[Array, "S A S"]
-    reward: Float[Array, "S A"]
+    logits: Float[Array, "*lanes S A S"]
+    reward: Float[Array, "*lanes S A"]
 
 
 Projection = Callable[[Model, Float[Array, ""]], Model]
