@@ -39,8 +39,9 @@ def rates(lanes: int, chunk: int = CHUNK, **settings) -> Iterator[tuple[float]]:
 
     from omd.config import Config
     from omd.runs import folder
+    from omd.runs.run import resolved
 
-    config = Config(seeds=lanes, **settings).resolved(continuous=False)
+    config = resolved(Config(seeds=lanes, **settings))
     program = folder.program_of(config)
     state = program.place(program.fresh(folder.lanes_of(config)))
     state, _ = program.advance(state, config.random_steps, learn=False)
@@ -59,8 +60,8 @@ def reachable(**settings) -> Case:
     """GFLOP/s of plain products in the mix of an update with these settings, GFLOP/s of the
     largest of them, and an update's GFLOP. On one thread."""
     return Case(
-        "import roofline\nfrom omd.config import Config\nfrom omd.sweeps import cost\n"
-        f"figures = roofline.reachable(cost.products_of(Config(**{settings})))"
+        "import roofline\nfrom omd.config import Config\nfrom omd.runs.run import resolved\nfrom omd.sweeps import cost\n"
+        f"figures = roofline.reachable(cost.products_of(resolved(Config(**{settings}))))"
     )
 
 

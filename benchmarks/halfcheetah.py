@@ -43,11 +43,13 @@ def rates(**settings) -> Iterator[tuple[float, float, float, float]]:
     import jax
     import jax.numpy as jnp
 
+    import omd
     from omd import compilation
     from omd.config import Config
     from omd.runs import folder
 
     config = Config(env="HalfCheetah-v5", steps=100_000, evaluate_episodes=1, **settings)
+    omd.use_cores(config)
     program = folder.program_of(config)
     state = program.place(program.fresh([program.config]))
     state, _ = program.advance(state, 300, learn=False)

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from omd.config import Config
+from omd.runs.run import resolved
 from omd.sweeps import cost
 
 REPEATS, BEST_OF = 300, 5
@@ -64,6 +65,6 @@ def reachable(products: Mapping[cost.Shape, int]) -> Iterator[tuple[float, float
 
 
 if __name__ == "__main__":
-    mixed, best, work = next(reachable(cost.products_of(Config())))
+    mixed, best, work = next(reachable(cost.products_of(resolved(Config()))))
     print(f"256×32×32 product: {best:.1f} GFLOP/s")
     print(f"mix of one update ({1e3 * work:.1f} MFLOP): {mixed:.1f} GFLOP/s")

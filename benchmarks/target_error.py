@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from omd import envs
 from omd.config import Config
+from omd.runs.run import resolved
 from omd.training import devices, replay
 from omd.training.program import Program
 
@@ -30,8 +31,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=24_000)
     known, rest = parser.parse_known_args()
     names = [name.removeprefix("--").replace("-", "_") for name in rest[::2]]
-    config = Config(**dict(zip(names, map(_value, rest[1::2]), strict=True))).resolved(False)
     devices.prepare(1)
+    config = resolved(Config(**dict(zip(names, map(_value, rest[1::2]), strict=True))))
     program = Program(
         config,
         envs.make(config.env, lanes=1),

@@ -40,7 +40,7 @@ def command(monkeypatch, capsys):
         (["evaluate", "nowhere"], "nowhere is no run"),
         (["figure", "9"], "unknown figure '9'"),
         (["figure", "6", "9"], "unknown figure '9'"),
-        (["list", "objectivs"], "did you mean objectives"),
+        (["list", "objectivs"], "did you mean objective"),
         (["gradcheck", "rigde"], "did you mean ridge"),
         (["trian"], "trian"),
     ],

@@ -106,7 +106,7 @@ def test_defaults_follow_the_learner_and_given_values_stay():
 
 def test_omd_with_sac_has_defaults_of_its_own():
     omd, mle = (resolve(Config(objective=o), CONTINUOUS) for o in ("omd", "mle"))
-    assert parts.text_of(omd.hypergradient, complete=True) == "gauss-newton:damping=1e-3"
+    assert parts.text_of(omd.hypergradient, complete=True) == "gauss-newton:damping=0.001"
     assert parts.text_of(mle.hypergradient) == "identity"
     assert (omd.inner_learning_rate, mle.inner_learning_rate) == (1e-3, 3e-4)
     given = resolve(Config(hypergradient="cg", inner_learning_rate=0.5), CONTINUOUS)

@@ -226,7 +226,7 @@ def figure(
         options["budget"] = budget
         if number == "8":
             options = {"runs": runs}
-        module = importlib.import_module(f"omd.figures.figure_{number}")
+        module = importlib.import_module(f"omd.figures.paper.figure_{number}")
         for path in module.make(pathlib.Path(out), **options):
             print(path)
 

@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from omd import envs
 from omd.config import Config
+from omd.envs.lookup import resolve_early
 from omd.runs import run as runs
 from omd.runs.progress import display
 from omd.runs.run import Run, load
@@ -28,7 +28,8 @@ def use_cores(config: Config | None = None) -> None:
     lanes, hidden = 10**6, None
     if config is not None:
         lanes, hidden = len(config.seed_list), config.hidden
-        if envs.on_host(config.env):
+        source = resolve_early(config.env)
+        if source is not None and source.on_host:  # making it doesn't start JAX
             lanes, hidden = 1, runs.resolved(config).hidden
     devices.prepare(lanes, hidden)
 

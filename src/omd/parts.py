@@ -295,7 +295,7 @@ def read(name: str, known: Mapping[str, Setting], key: str, word: str) -> Any:
     if one.type == "true or false":
         return {"true": True, "false": False}.get(word.lower(), word)
     if one.type in ("number", "whole number"):
-        return number(name, word)
+        return number(name.removesuffix(" of a run"), word)
     return word
 
 

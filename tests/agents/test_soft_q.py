@@ -66,13 +66,14 @@ def test_targets_take_the_smaller_critic_and_stop_at_terminations(build, batch):
 
 
 def test_the_soft_value_tends_to_the_hard_one(build, batch):
-    agent, state, _ = build()
+    agent, state, hyper = build()
     hard, *_ = build(learner="soft-q:operator=hard")
     observation = batch(0).observation
     scaled = jax.tree.map(lambda x: 3 * x, state.learner.w)
     gaps = [
         jnp.max(
-            agent.learner.value(scaled, observation, t) - hard.learner.value(scaled, observation, t)
+            agent.learner.value(scaled, observation, hyper._replace(temperature=t), KEY)
+            - hard.learner.value(scaled, observation, hyper, KEY)
         )
         for t in (1e-2, 1e-3, 1e-4)
     ]

@@ -7,8 +7,10 @@ import pytest
 from omd.config import Config
 from omd.errors import InputError
 from omd.figures.paper import figure_8
-from omd.runs import files
+from omd.runs import files, stored
 from omd.runs.run import load
+from omd.settings import resolve
+from omd.types import EnvSpec
 
 
 @pytest.fixture
@@ -16,13 +18,14 @@ def run(tmp_path):
     """A run folder whose return is a known function of seed and step."""
 
     def make(name, seeds=(0, 1), offset=0.0, until=100, **settings):
-        config = Config(
+        asked = Config(
             env="HalfCheetah-v5", seeds=seeds, steps=100, random_steps=20, evaluate_every=5,
             **{"batch_size": 16, **settings},
-        ).resolved(continuous=True)  # fmt: skip
+        )  # fmt: skip
+        config = resolve(asked, EnvSpec("HalfCheetah-v5", 17, None, 6, (-1.0,) * 6, (1.0,) * 6))
         folder = tmp_path / name
         folder.mkdir()
-        files.write_json(folder / "config.json", config.to_dict())
+        files.write_json(folder / "config.json", stored.to_json(config))
         rows = [
             {"lane": i, "seed": seed, "step": step, "diverged": False,
              "episode_return": offset + seed + step}

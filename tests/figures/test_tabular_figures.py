@@ -35,7 +35,7 @@ def smoke(tmp_path_factory):
         if (number, projection) not in made:
             out = tmp_path_factory.mktemp("figures") / "new" / "folder"
             said = []
-            module = importlib.import_module(f"omd.figures.figure_{number}")
+            module = importlib.import_module(f"omd.figures.paper.figure_{number}")
             paths = module.make(
                 out, budget="smoke", projection=projection, seeds=3, progress=said.append
             )
@@ -133,7 +133,7 @@ def test_drawn_model_shares_q_star(smoke):
     ],
 )
 def test_bad_options(tmp_path, number, options, message):
-    module = importlib.import_module(f"omd.figures.figure_{number}")
+    module = importlib.import_module(f"omd.figures.paper.figure_{number}")
     with pytest.raises(InputError, match=message):
         module.make(tmp_path, **options)
     assert list(tmp_path.iterdir()) == []

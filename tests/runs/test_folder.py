@@ -22,8 +22,8 @@ SMALL = {"hidden": 8, "model_hidden": 8, "batch_size": 16, "random_steps": 20, "
 def test_a_checkpoint_holds_the_used_part_of_the_buffer_and_brings_all_back(
     tmp_path, quick_compilation, settings, used
 ):
-    config = Config(**{**SMALL, **settings})
-    program, lanes = folder.program_of(config), folder.lanes_of(config)
+    program = folder.program_of(Config(**{**SMALL, **settings}))
+    config, lanes = program.config, folder.lanes_of(program.config)
     state = program.place(program.fresh(lanes))
     state, _ = program.advance(state, 30, False)
     folder.save(program, state, tmp_path, pd.DataFrame({"lane": [0]}))

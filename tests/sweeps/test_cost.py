@@ -6,7 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from omd.config import Config
+from omd.settings import Settings, resolve
 from omd.sweeps import cost
+from omd.types import EnvSpec
+
+
+def settings(**asked) -> Settings:
+    return resolve(Config(**asked), EnvSpec("CartPole-v1", 4, 2))
 
 
 def test_products_of_loops_branches_and_batches_are_counted_as_often_as_they_run():
@@ -26,7 +32,7 @@ def test_products_of_loops_branches_and_batches_are_counted_as_often_as_they_run
 
 
 def test_mle_products_are_those_of_its_equations():
-    found = cost.products_of(Config(objective="mle", hidden=5, model_hidden=7, batch_size=16))
+    found = cost.products_of(settings(objective="mle", hidden=5, model_hidden=7, batch_size=16))
     # one state for the action, with both critics of three layers
     assert sum(n for (_, _, columns), n in found.items() if columns == 1) == 2 * 3
     # forward: reward and state networks of the model, before its step and after it, both target
@@ -42,6 +48,6 @@ def test_mle_products_are_those_of_its_equations():
 
 def test_an_iterative_hypergradient_costs_the_products_that_it_may_take():
     def flops(steps):
-        return cost.cost_of(Config(hypergradient=f"cg:damping=1e-3,max_steps={steps}")).flops
+        return cost.cost_of(settings(hypergradient=f"cg:damping=1e-3,max_steps={steps}")).flops
 
     assert flops(7) - flops(4) == 3 * (flops(5) - flops(4)) > 0

@@ -7,8 +7,13 @@ import pytest
 from omd import envs
 from omd.config import Config
 from omd.runs.session import boundaries
+from omd.settings import resolve
 from omd.training import devices
 from omd.training.program import Program
+from omd.types import EnvSpec
+
+DISCRETE = EnvSpec("CartPole-v1", 4, 2)
+CONTINUOUS = EnvSpec("Pendulum-v1", 3, None, 1, (-2.0,), (2.0,))
 
 SMALL = {
     "hidden": 8,
@@ -25,9 +30,11 @@ SMALL = {
 def program(lanes, padded=None, **settings):
     config = Config(**{**SMALL, **settings})
     dtype = config.precision
+    env = envs.make(config.env, lanes=lanes, dtype=dtype, distractors=config.distractors)
+    config = resolve(config, env.spec)
     return Program(
         config,
-        envs.make(config.env, lanes=lanes, dtype=dtype, distractors=config.distractors),
+        env,
         envs.make(
             config.env,
             lanes=lanes * config.evaluate_episodes,
@@ -64,7 +71,7 @@ def _float64():
 
 def test_a_lane_does_not_depend_on_its_neighbours():
     """200 updates alone and among ten, whose models have other widths and settings."""
-    config = Config(**SMALL)
+    config = resolve(Config(**SMALL), DISCRETE)
     many = [
         dataclasses.replace(
             config,
@@ -120,7 +127,7 @@ def test_cutting_a_run_or_compiling_it_in_threads_changes_no_bit(settings, quick
 @pytest.mark.parametrize("env", ["gymnasium:Pendulum-v1", "Pendulum-v1"])
 def test_sac_lanes_do_not_depend_on_their_neighbours(env, quick_compilation):
     settings = {"env": env, "objective": "mle", "evaluate_max_steps": 10}
-    config = Config(**{**SMALL, **settings})
+    config = resolve(Config(**{**SMALL, **settings}), CONTINUOUS)
     many = [
         dataclasses.replace(config, seeds=(seed,), model_hidden=1 + seed, temperature=1.0 + seed)
         for seed in range(3)
@@ -194,7 +201,8 @@ def test_a_chunk_can_be_a_part_of_a_larger_program():
 
 
 def test_boundaries_cut_at_evaluations_and_where_learning_starts():
-    config = Config(steps=25, evaluate_every=10, random_steps=4, batch_size=4)
+    asked = Config(steps=25, evaluate_every=10, random_steps=4, batch_size=4)
+    config = resolve(asked, DISCRETE)
     assert boundaries(config, 0) == [
         (4, False, False),
         (10, True, True),

@@ -1,9 +1,16 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from omd.training import replay
 from omd.types import EnvSpec, Transition
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with jax.enable_x64(True):
+        yield
 
 
 def transition(i, action):

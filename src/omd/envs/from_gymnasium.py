@@ -33,6 +33,13 @@ def ids() -> list[str]:
     return list(gymnasium.registry)
 
 
+def registered(id: str) -> Any:
+    """Gymnasium's record of an id, or None."""
+    import gymnasium
+
+    return gymnasium.registry.get(id)
+
+
 class HostState(NamedTuple):
     """What of a host environment travels through compiled code; the rest stays in Python."""
 

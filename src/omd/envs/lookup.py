@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -113,11 +114,10 @@ _LOADERS = {"gymnax": from_gymnax.load, "mjx": from_mjx.load, "jax": _own}
 def available() -> dict[str, list[str]]:
     """Ids by backend, in the order in which `make` looks them up: those of `mjx` are Gymnasium's,
     hence never found without the prefix."""
-    return {
-        "gymnax": from_gymnax.ids(),
-        "gymnasium": from_gymnasium.ids(),
-        "mjx": from_mjx.ids(),
-    }
+    return {name: ids() for name, ids in BACKENDS.items()}
+
+
+BACKENDS = {"gymnax": from_gymnax.ids, "gymnasium": from_gymnasium.ids, "mjx": from_mjx.ids}
 
 
 def _count(name: str, value: int, least: int) -> int:
@@ -132,28 +132,49 @@ def _count(name: str, value: int, least: int) -> int:
 
 def resolve(env: Any) -> Source:
     """Where an environment comes from; raises `InputError` for an unknown id."""
-    if not isinstance(env, str):
-        return _of_object(checked_env(env), env_text(env))
-    id = env
-    if id.startswith("object of "):
-        raise InputError(
-            f"the environment was an {id}, made in Python: give that object again as env"
-        )
+    if (source := resolve_early(env)) is not None:
+        return source
     known = available()
-    prefix, colon, rest = id.partition(":")
-    backends = [prefix] if colon and prefix in known else list(known)
-    module, colon, name = (rest if colon and prefix in known else id).rpartition(":")
-    if colon:
-        imported = parts.imported("environment", id, module)
-        known = available()
-        if not any(name in known[b] for b in backends) and hasattr(imported, name):
-            return _of_object(getattr(imported, name), id)
+    backends, name = _parted(env)
     for backend in backends:
         if name in known[backend]:
-            return Source(backend, name, id)
+            return Source(backend, name, env)
     near = nearest(name, [one for backend in backends for one in known[backend]])
     hint = f"the nearest are {', '.join(near)}" if near else "no id is near"
-    raise InputError(f"unknown environment {id!r}: {hint}; `omd list environments` shows all")
+    raise InputError(f"unknown environment {env!r}: {hint}; `omd list environments` shows all")
+
+
+def resolve_early(env: Any) -> Source | None:
+    """The same without importing gymnax, which starts JAX; None where only gymnax can tell.
+
+    Of Gymnasium's ids gymnax has classic control alone, unless somebody imported it already.
+    """
+    if not isinstance(env, str):
+        return _of_object(checked_env(env), env_text(env))
+    if env.startswith("object of "):
+        raise InputError(
+            f"the environment was an {env}, made in Python: give that object again as env"
+        )
+    backends, name = _parted(env)
+    module = env.removesuffix(name).removesuffix(":")
+    module = module.removeprefix(backends[0]).removeprefix(":") if len(backends) == 1 else module
+    if module:
+        imported = parts.imported("environment", env, module)
+        if name not in from_gymnasium.ids() and hasattr(imported, name):
+            return _of_object(getattr(imported, name), env)
+    if backends == ["gymnasium"] or "gymnax" not in sys.modules:
+        found = from_gymnasium.registered(name)
+        classic = found is not None and "classic_control" in str(found.entry_point)
+        if found is not None and "gymnasium" in backends and (len(backends) == 1 or not classic):
+            return Source("gymnasium", name, env)
+    return None
+
+
+def _parted(id: str) -> tuple[list[str], str]:
+    """The backends that an id may be of, and the id itself."""
+    prefix, colon, rest = id.partition(":")
+    forced = bool(colon) and prefix in BACKENDS
+    return [prefix] if forced else list(BACKENDS), (rest if forced else id).rpartition(":")[2]
 
 
 def _of_object(env: Any, id: str) -> Source:
