@@ -140,7 +140,8 @@ class Sac(Learner):
         """a = tanh(μ + σ·normal) in [−1, 1], features first, and log π(a|s)."""
         mean, log_std = self._gaussian(actor, x)
         u = mean + normal * jnp.exp(log_std)
-        return jnp.tanh(u), self._log_density(u, normal, log_std)
+        log_density = self._log_density(u, normal, log_std)
+        return jnp.tanh(u), log_density
 
     @staticmethod
     def _log_density(
