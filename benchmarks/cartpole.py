@@ -60,7 +60,8 @@ def reachable(**settings) -> Case:
     """GFLOP/s of plain products in the mix of an update with these settings, GFLOP/s of the
     largest of them, and an update's GFLOP. On one thread."""
     return Case(
-        "import roofline\nfrom omd.config import Config\nfrom omd.runs.run import resolved\nfrom omd.sweeps import cost\n"
+        "import roofline\nfrom omd.config import Config\nfrom omd.runs.run import resolved\n"
+        "from omd.sweeps import cost\n"
         f"figures = roofline.reachable(cost.products_of(resolved(Config(**{settings}))))"
     )
 

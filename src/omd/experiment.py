@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from omd.config import Config
+from omd.config import SETTINGS, Config
 from omd.envs.lookup import resolve_early
+from omd.errors import closest
 from omd.runs import run as runs
 from omd.runs.progress import display
 from omd.runs.run import Run, load
@@ -35,32 +37,47 @@ def use_cores(config: Config | None = None) -> None:
 
 
 def train(
-    config: Config | None = None,
+    config: Config | str | None = None,
     *,
     out: str | os.PathLike = "runs",
     name: str | None = None,
     resume: str | os.PathLike | None = None,
     track: str | None = None,
     progress: bool = True,
+    **settings: Any,
 ) -> Run:
     """Train all seeds of a configuration, or go on with a run, and draw its learning curve.
 
-    The run's folder is `out`/`name` (numbered by itself where there is no name). `resume` is the
-    folder of a run that was stopped; `config` is then optional and must be the run's own. `track`
-    is "tensorboard" or nothing. Ctrl-C and SIGTERM stop after the current chunk, with a
-    checkpoint: `run.finished` tells. Raises `InputError` for settings that can't work.
+    `config` is a `Config`, or an environment's id with the other fields of `Config` as `settings`:
+    train("CartPole-v1", objective="omd", seeds=4). The run's folder is `out`/`name` (numbered by
+    itself where there is no name). `resume` is the folder of a run that was stopped; `config` is
+    then optional and must be the run's own. `track` is "tensorboard" or nothing. Ctrl-C and SIGTERM
+    stop after the current chunk, with a checkpoint: `run.finished` tells. Raises `InputError` for
+    settings that can't work, before anything is written.
     """
+    asked = _asked(config, settings)
     with display(progress) as on_report:
         if resume is None:
             run = runs.start(
-                config or Config(), out=out, name=name, track=track, on_report=on_report
+                asked or Config(), out=out, name=name, track=track, on_report=on_report
             )
         else:
-            run = runs.resume(resume, config, track=track, on_report=on_report)
+            run = runs.resume(resume, asked, track=track, on_report=on_report)
     from omd.figures import learning_curve  # nobody waits for matplotlib before the first step
 
     learning_curve.draw(run.metrics, run.config, run.path / "learning-curve.png")
     return run
+
+
+def _asked(config: Config | str | None, settings: dict[str, Any]) -> Config | None:
+    """A configuration from one, or from its fields."""
+    for field in settings:
+        closest("setting", field, SETTINGS)
+    if isinstance(config, Config):
+        return dataclasses.replace(config, **settings) if settings else config
+    if config is not None:
+        settings = {"env": config, **settings}
+    return Config(**settings) if settings else None
 
 
 def sweep(

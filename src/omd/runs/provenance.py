@@ -11,8 +11,10 @@ from typing import Any
 
 import jax
 
+from omd.errors import DISTRIBUTION
+
 PACKAGES = (
-    "omd",
+    DISTRIBUTION,
     "jax",
     "jaxlib",
     "equinox",
@@ -39,6 +41,11 @@ def provenance() -> dict[str, Any]:
         "processor": _processor(),
         "device": f"{len(devices)} x {devices[0].device_kind}",
     }
+
+
+def version() -> str:
+    """Of this package, as it is installed."""
+    return _version(DISTRIBUTION) or "unknown"
 
 
 def _version(package: str) -> str | None:

@@ -82,6 +82,25 @@ class Run:
             )
         return np.asarray(actions).reshape((*observation.shape[:-1], *actions.shape[1:]))
 
+    def predict(
+        self,
+        observation: Any,
+        state: None = None,
+        episode_start: None = None,
+        deterministic: bool = True,
+    ) -> tuple[np.ndarray, None]:
+        """(action, None), as a policy of Stable-Baselines3 answers; of the first seed.
+
+        `observation` is [obs] or [batch, obs]. Raises `InputError` for another size, and where
+        `deterministic` is false: draw actions with `run.evaluate`.
+        """
+        if not deterministic:
+            raise InputError(
+                "deterministic is False, but predict gives the most probable action only: leave "
+                "it out"
+            )
+        return self.act(observation), None
+
     def evaluate(self, episodes: int, *, seed: int = 0) -> pd.DataFrame:
         """Mean return and length of fresh episodes of every lane: seed, episode_return, ….
 

@@ -209,6 +209,13 @@ def workers_for(env: Any, lanes: int, workers: int | None) -> tuple[int, str]:
     Left to itself, only Gymnasium's own environments are tried out here for what a step costs, and
     only those that a worker can build from a spec alone go there. `env` is spent afterwards.
     """
+    if env.spec is None:
+        if workers:
+            raise InputError(
+                f"an environment without an id can't run in {workers} workers: register "
+                "it with the text 'module:Class', or leave workers out"
+            )
+        return 0, ""
     try:
         spec = env.spec.to_json()
     except ValueError as error:
