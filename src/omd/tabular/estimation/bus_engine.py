@@ -26,9 +26,7 @@ class Published(NamedTuple):
 
 
 TABLE_IX = {
-    "groups 1, 2, 3": Published(11.7270, 4.8259, (0.3010, 0.6884, 0.0106)),
     "group 4": Published(10.0750, 2.2930, (0.3919, 0.5953, 0.0128)),
-    "groups 1, 2, 3, 4": Published(9.7558, 2.6275, (0.3489, 0.6394, 0.0117)),
 }
 
 
