@@ -12,7 +12,7 @@ import pytest
 
 from omd import envs
 from omd.envs import from_gymnasium
-from omd.types import InputError
+from omd.errors import InputError
 
 KEYS = jax.random.split(jax.random.key(11), 3)
 HOST = ("gymnasium:CartPole-v1", "gymnasium:Acrobot-v1", "gymnasium:Pendulum-v1", "Walk-v0")

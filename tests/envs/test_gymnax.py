@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from omd import envs
-from omd.types import InputError
+from omd.errors import InputError
 
 # what Gymnasium calls `state`, in its order, as fields of gymnax' state
 FIELDS = {
@@ -168,18 +168,3 @@ def test_images_are_flattened() -> None:
     _, observation = jax.jit(env.reset)(jax.random.split(jax.random.key(0), 2))
     assert observation.shape == (2, 50) == (2, env.spec.observation_size)
     np.testing.assert_array_equal(observation.sum(-1), 2)  # the ball and the paddle
-
-
-def test_plotting_libraries_wait_until_something_is_rendered(run_script):
-    script = """
-        import sys
-        from omd import envs
-        envs.make("CartPole-v1", lanes=1)
-        assert not {"seaborn", "matplotlib.pyplot", "scipy.stats"} & set(sys.modules)
-        from gymnax.environments.misc import pong
-        assert pong.sns.color_palette("cubehelix", 3) and "seaborn" in sys.modules
-        import seaborn
-        assert pong.sns is not seaborn and pong.sns.color_palette is seaborn.color_palette
-        assert pong.plt.figure is __import__("matplotlib.pyplot").pyplot.figure
-    """
-    run_script(script, timeout=120)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,25 @@ import jax.numpy as jnp
 import pytest
 
 from omd import envs
-from omd.types import EnvSpec, InputError
+from omd.errors import InputError
+from omd.types import EnvSpec
 
 
-def test_available_reads_gymnax_ids_without_importing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_available_has_the_ids_of_each_backend() -> None:
     import gymnax
 
-    imported = envs.available()["gymnax"]
-    monkeypatch.delitem(sys.modules, "gymnax")
-    assert envs.available()["gymnax"] == imported == list(gymnax.registered_envs)
-    assert "gymnax" not in sys.modules
+    assert envs.available()["gymnax"] == list(gymnax.registered_envs)
     assert "LunarLander-v3" in envs.available()["gymnasium"]
+
+
+def test_ids_that_only_gymnasium_has_are_found_without_gymnax(run_script) -> None:
+    run_script("""
+        import sys
+        from omd import envs
+        assert envs.resolve("HalfCheetah-v5").on_host and envs.on_host("gymnasium:CartPole-v1")
+        assert "gymnax" not in sys.modules
+        assert not envs.resolve("CartPole-v1").on_host
+    """)
 
 
 def test_gymnax_comes_first_and_prefixes_force() -> None:
@@ -64,7 +71,7 @@ def test_dependency_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         raise gymnasium.error.DependencyNotInstalled('run `pip install "gymnasium[box2d]"`')
 
     monkeypatch.setattr(gymnasium, "make", make)
-    with pytest.raises(InputError, match=r"'LunarLander-v3' .*pip install 'omd\[box2d\]'"):
+    with pytest.raises(InputError, match=r"'LunarLander-v3' .*pip install 'omd-rl\[box2d\]'"):
         envs.make("LunarLander-v3", lanes=1)
 
 
@@ -77,7 +84,7 @@ def test_dependency_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         ("gymnax:Taxi-v4", r"unknown environment 'gymnax:Taxi-v4'"),
         ("qqqqqqqqq", r"no id is near"),
         ("", r"unknown environment ''"),
-        ("no_such_module:Env-v0", r"module 'no_such_module' that can't be imported"),
+        ("no_such_module:Env-v0", r"module 'no_such_module' that is not there"),
         ("HalfCheetah-v2", r"'HalfCheetah-v2' can't be built: .*gymnasium-robotics"),
         ("Blackjack-v1", r"observations from Tuple.*FlattenObservation"),
         ("Walk-dict-v0", r"'Walk-dict-v0' gives observations from Dict"),

@@ -14,7 +14,8 @@ import pytest
 from omd import envs
 from omd.envs import from_mjx
 from omd.envs.from_mjx import State
-from omd.types import EnvSpec, InputError
+from omd.errors import InputError
+from omd.types import EnvSpec
 
 LANES = 64
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -83,7 +84,7 @@ def test_steps_are_gymnasiums() -> None:
 @pytest.mark.parametrize("name", ["HalfCheetah-v5", "Hopper-v5", "Walker2d-v5"])
 def test_rewards_and_ends_are_gymnasiums(name: str) -> None:
     expected = rollout(name)
-    walker, _ = from_mjx.load(name, name)
+    walker, _ = from_mjx.load(name, name, {})
     reward, terminated = jax.vmap(walker.outcome)(
         *(jax.tree.map(jnp.asarray, expected[key]) for key in ("before", "action", "after"))
     )
@@ -122,7 +123,7 @@ def test_plain_ids_stay_gymnasiums() -> None:
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mujoco.mjx", None)
     monkeypatch.delattr("mujoco.mjx", raising=False)
-    with pytest.raises(InputError, match=r"pip install 'omd\[mjx\]'"):
+    with pytest.raises(InputError, match=r"pip install 'omd-rl\[mjx\]'"):
         envs.make("mjx:Hopper-v5", lanes=1)
 
 

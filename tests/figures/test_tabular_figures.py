@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from omd.errors import InputError
 from omd.figures import style
 from omd.figures.curves import table
 from omd.runs import files
-from omd.types import InputError
 
 REQUIRED = {
     2: ["objective", "norm_bound", "seed", "expected_return"],

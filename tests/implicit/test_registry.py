@@ -23,11 +23,11 @@ def test_settings_by_keyword_and_by_text():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("gmers", "unknown hypergradient 'gmers': did you mean 'gmres'"),
-        ("???", r"unknown hypergradient '\?\?\?': known are identity, neumann, cg"),
-        ("cg:dampng=1", "setting of cg 'dampng': did you mean 'damping'"),
+        ("gmers", "unknown hypergradient 'gmers': did you mean gmres"),
+        ("???", r"unknown hypergradient '\?\?\?': give one of cg, dense"),
+        ("cg:dampng=1", "setting of cg 'dampng': did you mean damping"),
         ("cg:damping", "written key=value, not 'damping'"),
-        ("cg:damping=lots", "must be a number, not 'lots'"),
+        ("cg:damping=lots", "damping of cg is 'lots': give a number"),
         ("cg:damping=-1", "damping must be finite, 0 or greater, not -1"),
     ],
 )
@@ -47,4 +47,5 @@ def test_imports_nothing_of_ours():
                 modules = [node.module]
             for module in modules:
                 ours = module.startswith("omd") and not module.startswith("omd.implicit")
-                assert not ours or module == "omd.errors", path
+                leaf = module in ("omd", "omd.catalogue", "omd.errors", "omd.parts")
+                assert not ours or leaf, path

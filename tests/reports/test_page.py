@@ -68,7 +68,7 @@ def test_a_browser_shows_pictures_and_tables(figures):
 
 
 def test_a_page_that_cannot_be_written_is_a_sentence(figures):
-    from omd.types import InputError
+    from omd.errors import InputError
 
     (figures / "file").write_text("")
     with pytest.raises(InputError, match="can't be written"):

@@ -48,7 +48,8 @@ class Lane:
         """`build` makes the environment; `size` is the length of its flat observation."""
         self.env = build()
         # a Box2D world that isn't new remembers its earlier episodes (Gymnasium's issue 728)
-        worn = type(self.env.unwrapped).__module__.startswith("gymnasium.envs.box2d")
+        entry = str(self.env.spec.entry_point) if self.env.spec else ""
+        worn = entry.startswith("gymnasium.envs.box2d")
         self._rebuild = build if worn else None
         self.physics = Physics.of(self.env)
         self._fatal = (FloatingPointError, *([self.physics.fatal] if self.physics else []))
