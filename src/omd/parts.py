@@ -249,11 +249,15 @@ def imported(kind: str, where: str, module: str) -> Any:
     try:
         return importlib.import_module(module)
     except Exception as error:
-        missing = isinstance(error, ModuleNotFoundError) and module.startswith(error.name or "?")
-        how = "is not there" if missing else "raises when it is imported"
-        advice = "install it, or start in the folder that holds it" if missing else "mend it"
+        names = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
+        if names:
+            raise InputError(
+                f"{kind} {where!r} names a module {module!r} that is not there: install it, or "
+                "start in the folder that holds it"
+            ) from error
         raise InputError(
-            f"{kind} {where!r} names a module {module!r} that {how}: {advice}\n  {told_by(error)}"
+            f"{kind} {where!r} names a module {module!r} that raises when it is imported: mend it"
+            f"\n  {told_by(error)}"
         ) from error
 
 
