@@ -60,7 +60,7 @@ def test_a_chunk_is_its_steps_one_by_one(run_script) -> None:
     run_script(
         """
         import jax, numpy as np, omd
-        from omd.training import folder
+        from omd.runs import folder
 
         config = omd.Config(
             env="HalfCheetah-v5", objective="omd:constraint_target=moved",
