@@ -151,4 +151,4 @@ def new_folder(out: pathlib.Path, name: str | None, config: Settings) -> pathlib
 
 def _short(text: str) -> str:
     """A name without the module before it."""
-    return text.rpartition(":")[2] if re.match(r"[\w.]+\.\w+:", text) else text
+    return text.rpartition(":")[2] if re.fullmatch(r"[\w.]+:[A-Za-z_][\w.]*", text) else text
