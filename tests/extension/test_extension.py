@@ -111,5 +111,5 @@ def test_an_environment_class_and_instances_of_parts_train_from_python(tmp_path)
     config = omd.Config(**SMALL, env=Corridor, objective=IterVaml(weight=0.3))
     run = omd.train(config, out=tmp_path, progress=False)
     assert run.path.name == "Corridor-IterVaml-1"
-    assert omd.load(run.path).config == run.config
+    assert omd.load(run.path).config.to_dict() == run.config.to_dict()
     assert run.config.label == "IterVaml (weight=0.3)"
