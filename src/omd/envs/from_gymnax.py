@@ -25,15 +25,16 @@ def load(id: str, name: str, arguments: Mapping[str, Any]) -> tuple[Any, Any]:
     """
     import gymnax
 
+    fields: set[str] = set()
+    own: dict[str, Any] = {}
     try:
         fields = {field.name for field in dataclasses.fields(gymnax.make(name)[1])}
         own = {k: v for k, v in arguments.items() if k not in fields}
         env, params = gymnax.make(name, **own)
         return env, params.replace(**{k: v for k, v in arguments.items() if k in fields})
     except TypeError as error:
-        if arguments:
-            for key in own:
-                closest(f"argument of environment {id!r}", key, fields)
+        for key in own:
+            closest(f"argument of environment {id!r}", key, fields)
         raise failed(id, error) from error
     except Exception as error:
         raise failed(id, error) from error
