@@ -106,5 +106,5 @@ def test_bad_settings(setting, message):
 
 
 def test_unknown_problem():
-    with pytest.raises(InputError, match="did you mean 'ridge'"):
+    with pytest.raises(InputError, match="did you mean ridge"):
         implicit.problems.get("rigde")

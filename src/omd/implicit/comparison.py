@@ -13,6 +13,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
+from omd.errors import closest
 from omd.implicit import validation
 from omd.implicit.direct import Dense
 from omd.implicit.methods import AbstractMethod
@@ -55,7 +56,7 @@ class GradCheck:
 
     def __getitem__(self, name: str) -> Row:
         known = {row.name: row for row in self.rows}
-        return known[validation.one_of("method", name, known)]
+        return known[closest("method", name, known)]
 
     @property
     def agreeing(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
-from omd.implicit import validation
+from omd.errors import closest
 from omd.implicit.comparison import GradCheck, gradcheck
 from omd.implicit.methods import AbstractMethod, Kind
 from omd.implicit.registry import classes
@@ -79,7 +79,7 @@ def names() -> tuple[str, ...]:
 
 def get(name: str, seed: int = 0) -> Problem:
     """The problem called `name`, its data drawn from `seed`. Raises `InputError` if unknown."""
-    make = _PROBLEMS[validation.one_of("problem", name, _PROBLEMS)]
+    make = _PROBLEMS[closest("problem", name, _PROBLEMS)]
     return make(jax.random.key(seed))
 
 

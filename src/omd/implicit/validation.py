@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -19,17 +17,6 @@ def count(name: str, value: Any, minimum: int = 1) -> None:
     """Raise InputError unless `value` is a whole number ≥ minimum."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < minimum:
         raise InputError(f"{name} must be a whole number of at least {minimum}, not {value!r}.")
-
-
-def one_of(what: str, name: str, known: Iterable[str]) -> str:
-    """`name`, if it is among the known ones; otherwise an InputError that suggests the nearest."""
-    names = list(known)
-    if name in names:
-        return name
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? Known" if near else "known"
-    listed = ", ".join(names) or "none"
-    raise InputError(f"unknown {what} {name!r}: {hint} are {listed}.")
 
 
 def number(

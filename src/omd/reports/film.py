@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from omd import envs
 from omd.config import env_text
 from omd.envs import host
-from omd.errors import InputError
+from omd.errors import InputError, install
 from omd.runs import files, folder
 from omd.runs.run import Run
 

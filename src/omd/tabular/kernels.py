@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import sparse
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Shaped
 
 from omd.errors import InputError
 
@@ -110,7 +110,7 @@ class Kernel(eqx.Module):
 class Rows(Kernel):
     """Dense rows P[S, A, S']."""
 
-    probability: Shaped[ArrayLike, ...]
+    probability: Shaped[Array | np.ndarray, ...]
     """[S, A, S']; `check` says what is wrong with another shape or type."""
 
     @property
@@ -177,9 +177,9 @@ class Successors(Kernel):
     gather over K, which on a CPU is several times faster than a product with a BCOO matrix.
     """
 
-    index: Shaped[ArrayLike, ...]
+    index: Shaped[Array | np.ndarray, ...]
     """[S, A, K], integers; `check` says what is wrong with another shape or type."""
-    probability: Shaped[ArrayLike, ...]
+    probability: Shaped[Array | np.ndarray, ...]
     """[S, A, K]."""
 
     @property
@@ -460,12 +460,12 @@ def _first_where_masked(probability: Any, mask: Bool[np.ndarray, "S A"]) -> Any:
     return where.where(mask[..., None], probability, first)
 
 
-def as_kernel(transition: Float[ArrayLike, "S A T"] | Kernel) -> Kernel:
+def as_kernel(transition: Shaped[Array | np.ndarray, "S A T"] | Kernel) -> Kernel:
     """A `Kernel` as it is, an array as `Rows`."""
     return transition if isinstance(transition, Kernel) else Rows(transition)
 
 
-def from_dense(transition: Float[ArrayLike, "S A S"]) -> Successors:
+def from_dense(transition: Shaped[Array | np.ndarray, "S A S"]) -> Successors:
     """Successors of a concrete dense P[S, A, S']; K is the largest number of them in a row."""
     index, probability = Rows(transition).lists()
     return Successors(jnp.asarray(index, jnp.int32), jnp.asarray(probability))
