@@ -67,8 +67,9 @@ class Setting(NamedTuple):
         """Such as "above 0" or "0 to 1"; empty where there are none."""
         low, high = self.metadata.get("low", -math.inf), self.metadata.get("high", math.inf)
         if math.isfinite(low) and math.isfinite(high):
-            ends = " (ends left out)" if self.metadata.get("open_low") else ""
-            return f"{low:g} to {high:g}{ends}"
+            ends = ((low, "open_low"), (high, "open_high"))
+            out = " and ".join(f"{end:g}" for end, is_open in ends if self.metadata.get(is_open))
+            return f"{low:g} to {high:g}" + (f" ({out} left out)" if out else "")
         if math.isfinite(low):
             return f"{'above' if self.metadata.get('open_low') else 'at least'} {low:g}"
         if math.isfinite(high):
@@ -131,7 +132,10 @@ def checked(name: str, one: Setting, value: Any) -> Any:
 
 
 def _number(name: str, one: Setting, value: Any) -> Any:
+    static = one.metadata.get("static", False)
     if _is_traced(value):
+        if static:
+            raise InputError(f"{name} is traced by JAX: give a Python number, known at compile time")
         return value
     whole, many = one.type == "whole number", bool(getattr(value, "ndim", 0))
     if isinstance(value, bool | str | bytes) or (whole and many):
@@ -153,7 +157,7 @@ def _number(name: str, one: Setting, value: Any) -> Any:
         if number > high or (one.metadata.get("open_high") and number >= high):
             than = "below" if one.metadata.get("open_high") else "of at most"
             raise InputError(f"{name} is {shown!r}: give a number {than} {high:g}")
-    if many or hasattr(value, "aval"):  # an array stays one
+    if many or (hasattr(value, "aval") and not static):  # an array stays one
         return value
     return int(value) if whole else float(value)
 
@@ -394,8 +398,10 @@ def _kind(hint: Any) -> tuple[str, tuple[Any, ...], bool]:
         return "true or false", (), optional
     if options == {int} or hint == "int":
         return "whole number", (), optional
-    if float in options or hint in ("float", "ArrayLike") or int in options:
+    if float in options or hint in ("float", "ArrayLike"):
         return "number", (), optional
+    if int in options:  # or an array of whole numbers
+        return "whole number", (), optional
     if options == {str} or hint == "str":
         return "text", (), optional
     return "value", (), optional

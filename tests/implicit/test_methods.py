@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
-from omd import implicit
+from omd import implicit, parts
 from omd.errors import InputError
-from omd.implicit import Status
+from omd.implicit import Status, registry
 
 N = 6
 
@@ -291,27 +291,46 @@ def test_statuses_have_sentences():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: implicit.CG(damping=-1e-3), "damping must be finite, 0 or greater, not -0.001"),
-        (lambda: implicit.CG(damping=float("nan")), "damping must be finite"),
-        (lambda: implicit.CG(damping=jnp.array([0.1, -0.1])), "damping must be finite"),
-        (lambda: implicit.CG(damping="a lot"), "damping must be a number, not 'a lot'"),
-        (lambda: implicit.CG(rtol=0.0), "rtol must be finite, greater than 0 and less than 1"),
-        (lambda: implicit.CG(max_steps=0), "max_steps must be a whole number of at least 1, not 0"),
-        (lambda: implicit.NormalCG(rtol=2.0), "rtol must be finite"),
-        (lambda: implicit.GMRES(restart=1.5), "restart must be a whole number"),
-        (lambda: implicit.GMRES(max_restarts=True), "max_restarts must be a whole number"),
-        (lambda: implicit.Neumann(0), "terms must be a whole number of at least 1, not 0"),
-        (lambda: implicit.Neumann(3, step=0.0), "step must be finite, greater than 0"),
-        (lambda: implicit.Nystrom(0), "rank must be a whole number"),
-        (lambda: implicit.Nystrom(3, damping=0.0), "damping must be finite, greater than 0"),
-        (lambda: implicit.Dense(damping=np.inf), "damping must be finite"),
-        (lambda: implicit.PseudoInverse(rcond=-1.0), "rcond must be finite"),
-        (lambda: implicit.Unrolled(0), "steps must be a whole number"),
+        (lambda: implicit.CG(damping=-1e-3), "damping of cg is -0.001: .* of at least 0"),
+        (lambda: implicit.CG(damping=float("nan")), "damping of cg is nan: give a finite number"),
+        (lambda: implicit.CG(damping=jnp.array([0.1, -0.1])), "damping of cg is -0.1"),
+        (lambda: implicit.CG(damping="a lot"), "damping of cg is 'a lot': give a number"),
+        (lambda: implicit.CG(rtol=0.0), "rtol of cg is 0.0: give a number above 0"),
+        (lambda: implicit.CG(max_steps=0), "max_steps of cg is 0: .* of at least 1"),
+        (lambda: implicit.NormalCG(rtol=2.0), "rtol of normal-cg is 2.0: give a number below 1"),
+        (lambda: implicit.GMRES(restart=1.5), "restart of gmres is 1.5: give a whole number"),
+        (lambda: implicit.GMRES(max_restarts=True), "max_restarts .*: give a whole number"),
+        (lambda: jax.jit(lambda n: implicit.CG(max_steps=n).max_steps)(3), "max_steps .* traced"),
+        (lambda: implicit.Neumann(0), "terms of neumann is 0: .* of at least 1"),
+        (lambda: implicit.Neumann(3, step=0.0), "step of neumann is 0.0: .* above 0"),
+        (lambda: implicit.Nystrom(0), "rank of nystrom is 0"),
+        (lambda: implicit.Nystrom(3, damping=0.0), "damping of nystrom is 0.0: .* above 0"),
+        (lambda: implicit.Nystrom(seed=0.5), "seed of nystrom is 0.5: give a whole number"),
+        (lambda: implicit.Dense(damping=np.inf), "damping of dense is inf"),
+        (lambda: implicit.PseudoInverse(rcond=-1.0), "rcond of pseudo-inverse is -1.0"),
+        (lambda: implicit.Unrolled(0), "steps of unrolled is 0"),
+        (lambda: implicit.Refinement(lambda v: v, rtol=1.0), "rtol of .*Refinement is 1.0"),
+        (lambda: implicit.Soba(max, max, 0.1, 0.0), "outer_step of Soba is 0.0: .* above 0"),
     ],
 )
 def test_bad_settings_are_refused_at_construction(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_settings_are_declared_and_numpys_numbers_are_numbers():
+    declared = {one.name: one for one in parts.settings_of(implicit.CG)}
+    assert declared["rtol"].limits == "0 to 1 (0 and 1 left out)"
+    assert all(
+        one.metadata.get("help")
+        for kind in registry.classes().values()
+        for one in parts.settings_of(kind)
+    )
+    method = implicit.GMRES(np.float32(0.5), restart=np.int64(3), max_restarts=jnp.array(2))
+    assert [type(x) for x in (method.damping, method.restart, method.max_restarts)] == [
+        float, int, int,
+    ]  # fmt: skip
+    assert implicit.Nystrom(seed=jnp.array(3)).seed.dtype == jnp.int64
 
 
 def test_products_bound_what_a_solve_takes():

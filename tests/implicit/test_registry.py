@@ -28,7 +28,7 @@ def test_settings_by_keyword_and_by_text():
         ("cg:dampng=1", "setting of cg 'dampng': did you mean damping"),
         ("cg:damping", "written key=value, not 'damping'"),
         ("cg:damping=lots", "damping of cg is 'lots': give a number"),
-        ("cg:damping=-1", "damping must be finite, 0 or greater, not -1"),
+        ("cg:damping=-1", "damping of cg is -1: give a number of at least 0"),
     ],
 )
 def test_bad_names_and_settings(text, message):

@@ -9,12 +9,12 @@ from typing import Any
 
 from jaxtyping import ArrayLike, PyTree
 
-from omd.implicit import validation
-from omd.implicit.methods import AbstractMethod
+from omd.implicit.methods import AbstractMethod, relative_tolerance
 from omd.implicit.report import Report, Status, judge, residuals
 from omd.implicit.roots import from_fixed_point, root
 from omd.implicit.theorem import constant
 from omd.implicit.trees import Product, as_arrays
+from omd.parts import setting
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -23,11 +23,8 @@ class FromFunction(AbstractMethod):
     """A solver written as function(product, right) -> u, such as those of `jax.scipy.sparse.linalg`
     or of JAXopt. Its residual is computed; one above `rtol` is a failure."""
 
-    function: Callable[[Product, PyTree], PyTree]
-    rtol: ArrayLike = 1e-4
-
-    def __check_init__(self) -> None:
-        validation.number("rtol", self.rtol, positive=True, below=1.0)
+    function: Callable[[Product, PyTree], PyTree] = setting(help="(product, right) -> u")
+    rtol: ArrayLike = relative_tolerance(1e-4, "relative residual above which it fails")
 
     def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
         u = self.function(vjp, g)

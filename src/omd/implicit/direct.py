@@ -7,10 +7,10 @@ import lineax as lx
 from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from omd.implicit import validation
 from omd.implicit.methods import AbstractMethod
 from omd.implicit.report import Report, Status, judge, relative
 from omd.implicit.trees import Product, dense_matrix, in_one_precision
+from omd.parts import setting
 
 
 class Dense(AbstractMethod):
@@ -18,12 +18,10 @@ class Dense(AbstractMethod):
 
     solves = frozenset({"symmetric", "general"})
 
-    damping: ArrayLike = 0.0
-    rtol: ArrayLike | None = None
-
-    def __check_init__(self) -> None:
-        validation.number("damping", self.damping)
-        _check_rtol("rtol", self.rtol)
+    damping: ArrayLike = setting(0.0, "multiple of the identity added to the Jacobian", low=0)
+    rtol: ArrayLike | None = setting(
+        None, "relative residual above which it fails", low=0, high=1, open_high=True
+    )
 
     def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
         vjp, g, back = in_one_precision(vjp, g)
@@ -53,10 +51,10 @@ class PseudoInverse(AbstractMethod):
 
     solves = frozenset({"symmetric", "general", "singular"})
 
-    rcond: ArrayLike | None = None
-
-    def __check_init__(self) -> None:
-        _check_rtol("rcond", self.rcond)
+    rcond: ArrayLike | None = setting(
+        None, "singular values below this part of the largest are zero", low=0, high=1,
+        open_high=True,
+    )  # fmt: skip
 
     def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
         vjp, g, back = in_one_precision(vjp, g)
@@ -69,11 +67,6 @@ class PseudoInverse(AbstractMethod):
         )
         tolerance = _tolerance(self.rcond, right.dtype)
         return back(unravel(u)), judge(relative(r, right), normal, 0, tolerance, Status.SINGULAR)
-
-
-def _check_rtol(name: str, value: ArrayLike | None) -> None:
-    if value is not None:
-        validation.number(name, value, below=1.0)
 
 
 def _tolerance(value: ArrayLike | None, dtype: DTypeLike) -> ArrayLike:

@@ -7,11 +7,11 @@ import lineax as lx
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from omd.errors import InputError
-from omd.implicit import validation
 from omd.implicit.least_squares import LeastSquares
 from omd.implicit.methods import AbstractMethod
 from omd.implicit.report import Report, of_approximation, unchecked
 from omd.implicit.trees import Product, scale, subtract
+from omd.parts import setting
 
 
 class GaussNewton(AbstractMethod):
@@ -26,10 +26,9 @@ class GaussNewton(AbstractMethod):
 
     needs_least_squares = True
 
-    damping: ArrayLike = 1e-3
-
-    def __check_init__(self) -> None:
-        validation.number("damping", self.damping, positive=True)
+    damping: ArrayLike = setting(
+        1e-3, "multiple of the identity added to JᵀJ", low=0, open_low=True
+    )
 
     def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
         if not isinstance(vjp, LeastSquares):

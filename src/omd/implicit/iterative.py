@@ -13,10 +13,10 @@ import lineax as lx
 from equinox import internal as eqxi
 from jaxtyping import Array, ArrayLike, Int, PyTree
 
-from omd.implicit import validation
-from omd.implicit.methods import AbstractMethod, machine_epsilon
+from omd.implicit.methods import AbstractMethod, machine_epsilon, relative_tolerance
 from omd.implicit.report import Report, Status, judge, relative, residuals
 from omd.implicit.trees import Product, axpy, dot, in_one_precision, norm, scale, subtract
+from omd.parts import setting
 
 # lineax tests for breakdown and for convergence of u in absolute terms. Solving for u / _SCALE
 # takes both tests out of the way; being a power of two, it rounds nothing.
@@ -35,13 +35,12 @@ class CG(AbstractMethod):
 
     solves = frozenset({"symmetric"})
 
-    damping: ArrayLike = 0.0
-    rtol: ArrayLike = 1e-5
-    max_steps: int = eqx.field(static=True, default=100)
-    preconditioner: Callable[[PyTree], PyTree] | lx.AbstractLinearOperator | None = None
-
-    def __check_init__(self) -> None:
-        _check_settings(self.damping, self.rtol, "max_steps", self.max_steps)
+    damping: ArrayLike = setting(0.0, "multiple of the identity added to the Jacobian", low=0)
+    rtol: ArrayLike = relative_tolerance(1e-5, "relative residual at which it stops, and above which it fails")
+    max_steps: int = setting(100, "products at most", low=1, static=True)
+    preconditioner: Callable[[PyTree], PyTree] | lx.AbstractLinearOperator | None = setting(
+        None, "function or linear operator near the inverse of the Jacobian"
+    )
 
     @property
     def products(self) -> int:
@@ -84,13 +83,12 @@ class NormalCG(AbstractMethod):
 
     solves = frozenset({"symmetric", "general", "singular"})
 
-    damping: ArrayLike = 0.0
-    rtol: ArrayLike = 1e-5
-    max_steps: int = eqx.field(static=True, default=200)
-    preconditioner: Callable[[PyTree], PyTree] | lx.AbstractLinearOperator | None = None
-
-    def __check_init__(self) -> None:
-        _check_settings(self.damping, self.rtol, "max_steps", self.max_steps)
+    damping: ArrayLike = setting(0.0, "multiple of the identity added to the normal equations", low=0)
+    rtol: ArrayLike = relative_tolerance(1e-5, "relative residual at which it stops, and above which it fails")
+    max_steps: int = setting(200, "steps of two products at most", low=1, static=True)
+    preconditioner: Callable[[PyTree], PyTree] | lx.AbstractLinearOperator | None = setting(
+        None, "function or linear operator near the inverse of A Aᵀ"
+    )
 
     @property
     def products(self) -> int:
@@ -138,15 +136,13 @@ class GMRES(AbstractMethod):
 
     solves = frozenset({"symmetric", "general"})
 
-    damping: ArrayLike = 0.0
-    rtol: ArrayLike = 1e-5
-    restart: int = eqx.field(static=True, default=20)
-    max_restarts: int = eqx.field(static=True, default=20)
-    preconditioner: Callable[[PyTree], PyTree] | lx.AbstractLinearOperator | None = None
-
-    def __check_init__(self) -> None:
-        _check_settings(self.damping, self.rtol, "max_restarts", self.max_restarts)
-        validation.count("restart", self.restart)
+    damping: ArrayLike = setting(0.0, "multiple of the identity added to the Jacobian", low=0)
+    rtol: ArrayLike = relative_tolerance(1e-5, "relative residual at which it stops, and above which it fails")
+    restart: int = setting(20, "vectors kept, and products a cycle", low=1, static=True)
+    max_restarts: int = setting(20, "cycles at most", low=1, static=True)
+    preconditioner: Callable[[PyTree], PyTree] | lx.AbstractLinearOperator | None = setting(
+        None, "function or linear operator near the inverse of the Jacobian"
+    )
 
     @property
     def products(self) -> int:
@@ -194,12 +190,11 @@ class Refinement(AbstractMethod):
     residual of rtol or after max_steps products.
     """
 
-    preconditioner: Callable[[PyTree], PyTree] | lx.AbstractLinearOperator
-    rtol: ArrayLike = 1e-5
-    max_steps: int = eqx.field(static=True, default=20)
-
-    def __check_init__(self) -> None:
-        _check_settings(0.0, self.rtol, "max_steps", self.max_steps)
+    preconditioner: Callable[[PyTree], PyTree] | lx.AbstractLinearOperator = setting(
+        help="function or linear operator near the inverse of the Jacobian"
+    )
+    rtol: ArrayLike = relative_tolerance(1e-5, "relative residual at which it stops, and above which it fails")
+    max_steps: int = setting(20, "products at most", low=1, static=True)
 
     @property
     def products(self) -> int:
@@ -248,12 +243,6 @@ class Transposed(eqx.Module):
 def _product_of(linear: Any) -> Any:
     """The product of a linear operator, or a function as it is."""
     return getattr(linear, "mv", linear)
-
-
-def _check_settings(damping: ArrayLike, rtol: ArrayLike, name: str, steps: int) -> None:
-    validation.number("damping", damping)
-    validation.number("rtol", rtol, positive=True, below=1.0)
-    validation.count(name, steps)
 
 
 def _failure(steps: ArrayLike, max_steps: int) -> Any:

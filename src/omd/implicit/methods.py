@@ -8,31 +8,44 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, ArrayLike, Float, PyTree
+from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
+from omd import parts
 from omd.errors import InputError
-from omd.implicit import validation
 from omd.implicit.least_squares import LeastSquares
 from omd.implicit.report import Report, of_approximation
 from omd.implicit.trees import Product, axpy, in_one_precision, scale, subtract
+from omd.parts import setting
 
 Kind = Literal["symmetric", "general", "singular"]
 """Of a square Jacobian: symmetric positive definite, non-singular, or symmetric and singular."""
 
 
+def relative_tolerance(default: float | None, help: str) -> Any:
+    """A setting between 0 and 1, both left out."""
+    return setting(default, help, low=0, high=1, open_low=True, open_high=True)
+
+
 class AbstractMethod(eqx.Module):
-    """A way to solve (∂h/∂w)ᵀ u = g. Subclasses are final."""
+    """A way to solve (∂h/∂w)ᵀ u = g. Subclasses are final.
+
+    Fields are settings: `omd.parts.setting` gives their default, help and limits, which are checked
+    when an instance is made (`InputError`).
+    """
 
     solves: ClassVar[frozenset[Kind]] = frozenset()
     """Jacobians on which the answer is exact, given steps enough: those that it claims."""
     needs_least_squares: ClassVar[bool] = False
     """Does `solve` need a `LeastSquares`? `root` can't give it one."""
+
+    def __check_init__(self) -> None:
+        parts.check(self)
 
     @abc.abstractmethod
     def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
@@ -100,12 +113,8 @@ class Neumann(AbstractMethod):
 
     solves = frozenset({"symmetric", "general", "singular"})
 
-    terms: int = eqx.field(static=True, default=10)
-    step: ArrayLike = 1.0
-
-    def __check_init__(self) -> None:
-        validation.count("terms", self.terms)
-        validation.number("step", self.step, positive=True)
+    terms: int = setting(10, "terms of the series", low=1, static=True)
+    step: ArrayLike = setting(1.0, "factor of the Jacobian", low=0, open_low=True)
 
     @property
     def products(self) -> int:
@@ -133,13 +142,11 @@ class Nystrom(AbstractMethod):
 
     solves = frozenset({"symmetric", "singular"})
 
-    rank: int = eqx.field(static=True, default=10)
-    damping: ArrayLike = 1e-2
-    seed: ArrayLike = 0
-
-    def __check_init__(self) -> None:
-        validation.count("rank", self.rank)
-        validation.number("damping", self.damping, positive=True)
+    rank: int = setting(10, "columns of the sketch, a product each", low=1, static=True)
+    damping: ArrayLike = setting(
+        1e-2, "multiple of the identity added to the approximation", low=0, open_low=True
+    )
+    seed: int | Int[Array, ""] = setting(0, "of the random sketch", low=0)
 
     @classmethod
     def precise(cls, size: int, step: float) -> AbstractMethod:

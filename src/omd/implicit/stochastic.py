@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Int, PyTree
 
-from omd.implicit import validation
+from omd import parts
 from omd.implicit.trees import axpy, scale, subtract
+from omd.parts import setting
 
 Loss = Callable[[PyTree, PyTree, PyTree], Array]
 """(w, θ, batch) -> scalar."""
@@ -70,12 +71,11 @@ class Soba(eqx.Module):
 
     outer_loss: Loss
     inner_loss: Loss
-    inner_step: ArrayLike
-    outer_step: ArrayLike
+    inner_step: ArrayLike = setting(help="of w and of u", low=0, open_low=True)
+    outer_step: ArrayLike = setting(help="of θ", low=0, open_low=True)
 
     def __check_init__(self) -> None:
-        validation.number("inner_step", self.inner_step, positive=True)
-        validation.number("outer_step", self.outer_step, positive=True)
+        parts.check(self, type(self).__name__)
 
     def init(self, w: PyTree, theta: PyTree) -> SobaState:
         """The state at a first guess of w and θ, with u = 0."""
@@ -116,12 +116,11 @@ class Saba(eqx.Module):
 
     outer_loss: Loss
     inner_loss: Loss
-    inner_step: ArrayLike
-    outer_step: ArrayLike
+    inner_step: ArrayLike = setting(help="of w and of u", low=0, open_low=True)
+    outer_step: ArrayLike = setting(help="of θ", low=0, open_low=True)
 
     def __check_init__(self) -> None:
-        validation.number("inner_step", self.inner_step, positive=True)
-        validation.number("outer_step", self.outer_step, positive=True)
+        parts.check(self, type(self).__name__)
 
     def init(
         self, w: PyTree, theta: PyTree, inner_batches: PyTree, outer_batches: PyTree

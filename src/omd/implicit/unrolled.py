@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
+from omd import parts
 from omd.implicit import validation
 from omd.implicit.report import Report, unchecked
 from omd.implicit.theorem import total_loss
 from omd.implicit.trees import as_arrays, floats, is_float
+from omd.parts import setting
 
 
 class Unrolled(eqx.Module):
@@ -23,10 +25,10 @@ class Unrolled(eqx.Module):
     converges.
     """
 
-    steps: int = eqx.field(static=True, default=1000)
+    steps: int = setting(1000, "iterations", low=1, static=True)
 
     def __check_init__(self) -> None:
-        validation.count("steps", self.steps)
+        parts.check(self, "unrolled")
 
     def run(self, step: Callable[..., PyTree], w0: PyTree, theta: PyTree, *aux) -> PyTree:
         """w_K, a pytree like w0. Raises `InputError` where step's output is not like w0."""
