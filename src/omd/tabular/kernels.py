@@ -93,6 +93,12 @@ class Kernel(eqx.Module):
         return self.scaled(1 / jax.lax.stop_gradient(self.totals())[..., None])
 
     @abc.abstractmethod
+    def probability_of(
+        self, state: Int[Array, " *n"], action: Int[Array, " *n"], successor: Int[Array, " *n"]
+    ) -> Float[Array, " *n"]:
+        """p(s'|s, a) of single transitions, without any table of all."""
+
+    @abc.abstractmethod
     def scaled(self, factor: Float[ArrayLike, " S A #K"]) -> Kernel:
         """Every probability times a factor of its own or of its row."""
 
@@ -161,6 +167,11 @@ class Rows(Kernel):
 
     def totals(self) -> Float[Array, "S A"]:
         return self.probability.sum(axis=-1)
+
+    def probability_of(
+        self, state: Int[Array, " *n"], action: Int[Array, " *n"], successor: Int[Array, " *n"]
+    ) -> Float[Array, " *n"]:
+        return jnp.asarray(self.probability)[state, action, successor]
 
     def scaled(self, factor: Float[ArrayLike, " S A #K"]) -> Rows:
         return Rows(self.probability * factor)
@@ -262,6 +273,12 @@ class Successors(Kernel):
     def totals(self) -> Float[Array, "S A"]:
         return self.probability.sum(axis=-1)
 
+    def probability_of(
+        self, state: Int[Array, " *n"], action: Int[Array, " *n"], successor: Int[Array, " *n"]
+    ) -> Float[Array, " *n"]:
+        listed = jnp.asarray(self.index)[state, action] == successor[..., None]
+        return jnp.where(listed, jnp.asarray(self.probability)[state, action], 0).sum(axis=-1)
+
     def scaled(self, factor: Float[ArrayLike, " S A #K"]) -> Successors:
         return Successors(self.index, self.probability * factor)
 
@@ -350,6 +367,13 @@ class Factored(Kernel):
         both = self.controlled.totals()[:, None] * self.exogenous.totals()[None]
         return both.reshape(self.shape[:2])
 
+    def probability_of(
+        self, state: Int[Array, " *n"], action: Int[Array, " *n"], successor: Int[Array, " *n"]
+    ) -> Float[Array, " *n"]:
+        (y, x), (to_y, to_x) = (jnp.divmod(s, self.exogenous.shape[0]) for s in (state, successor))
+        moved = self.controlled.probability_of(y, action, to_y)
+        return moved * self.exogenous.probability_of(x, jnp.zeros_like(x), to_x)
+
     def scaled_to_one(self) -> Kernel:
         return Factored(self.controlled.scaled_to_one(), self.exogenous.scaled_to_one())
 
@@ -409,6 +433,11 @@ class _OfAnother(Kernel):
 
     def totals(self) -> Float[Array, "S 1"]:
         return self._one(self.kernel.totals())
+
+    def probability_of(
+        self, state: Int[Array, " *n"], action: Int[Array, " *n"], successor: Int[Array, " *n"]
+    ) -> Float[Array, " *n"]:
+        raise NotImplementedError("transitions are asked for before actions are chosen")
 
     def scaled(self, factor: Float[ArrayLike, " S A #K"]) -> Kernel:
         raise NotImplementedError("kernels are scaled before actions are chosen")
