@@ -106,11 +106,9 @@ class Kernel(eqx.Module):
     def todense(self) -> Float[Array, "S A S"]:
         """The transition probabilities as one dense array [S, A, S']."""
 
+    @abc.abstractmethod
     def cast(self, dtype: Any) -> Kernel:
-        """The same kernel with probabilities of another precision."""
-        return jax.tree.map(
-            lambda x: jnp.asarray(x, dtype) if jnp.issubdtype(x.dtype, jnp.inexact) else x, self
-        )
+        """The same kernel with probabilities of another type."""
 
 
 class Rows(Kernel):
@@ -178,6 +176,9 @@ class Rows(Kernel):
 
     def todense(self) -> Float[Array, "S A T"]:
         return jnp.asarray(self.probability)
+
+    def cast(self, dtype: Any) -> Rows:
+        return Rows(jnp.asarray(self.probability, dtype))
 
 
 class Successors(Kernel):
@@ -289,6 +290,9 @@ class Successors(Kernel):
         dense = jnp.zeros(self.shape, self.probability.dtype)
         return dense.at[s[..., None], a[..., None], self.index].add(self.probability)
 
+    def cast(self, dtype: Any) -> Successors:
+        return Successors(self.index, jnp.asarray(self.probability, dtype))
+
 
 class Factored(Kernel):
     """A controlled part times an exogenous chain: p((y', x')|(y, x), a) = p(y'|y, a) q(x'|x).
@@ -389,6 +393,9 @@ class Factored(Kernel):
             jnp.broadcast_to(jnp.eye(actions)[:, None], (actions, states, actions))
         )
 
+    def cast(self, dtype: Any) -> Factored:
+        return Factored(self.controlled.cast(dtype), self.exogenous.cast(dtype))
+
 
 class _OfAnother(Kernel):
     """One action in every state, made of another kernel when it is asked for."""
@@ -445,6 +452,9 @@ class _OfAnother(Kernel):
     def todense(self) -> Float[Array, "S 1 S"]:
         return jax.vmap(self._one, -1, -1)(self.kernel.todense())
 
+    def cast(self, dtype: Any) -> Kernel:
+        return eqx.tree_at(lambda kernel: kernel.kernel, self, self.kernel.cast(dtype))
+
 
 class _Chosen(_OfAnother):
     """One action in every state of a kernel that has no rows to pick from."""
@@ -489,7 +499,7 @@ def _first_where_masked(probability: Any, mask: Bool[np.ndarray, "S A"]) -> Any:
     return where.where(mask[..., None], probability, first)
 
 
-def as_kernel(transition: Shaped[Array | np.ndarray, "S A T"] | Kernel) -> Kernel:
+def as_kernel(transition: Shaped[Array | np.ndarray, ...] | Kernel) -> Kernel:
     """A `Kernel` as it is, an array as `Rows`."""
     return transition if isinstance(transition, Kernel) else Rows(transition)
 

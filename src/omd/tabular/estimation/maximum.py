@@ -14,6 +14,7 @@ from omd.tabular.estimation.likelihood import Model, log_policy_table, score_tab
 from omd.tabular.estimation.optimizers import Optimizer, SciPy, expansion
 from omd.tabular.estimation.panel import Panel
 from omd.tabular.kernels import Numbers
+from omd.tabular.operators import Scalar
 from omd.tabular.search import Problem
 from omd.tabular.solvers import check_count, check_temperature, solve, wide_problem
 
@@ -69,11 +70,11 @@ def estimate(
     panel: Panel,
     theta0: Numbers,
     *,
-    temperature: float = 1.0,
+    temperature: Scalar = 1.0,
     route: Route = "nfxp",
     optimizer: Optimizer | None = None,
     weights: Numbers | None = None,
-    penalty: float = 0.0,
+    penalty: Scalar = 0.0,
     max_iterations: int | None = None,
 ) -> Estimate:
     """θ that maximises Σ log π_θ(a|s) over a panel's choices, from theta0.
