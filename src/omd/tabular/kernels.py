@@ -84,6 +84,13 @@ class Kernel(eqx.Module):
         """Σ_a weights(s, a) p(·|s, a), as a kernel with one action."""
         return _Weighted(self, weights)
 
+    def mixed_lists(
+        self, weights: Float[Array, "S A"]
+    ) -> tuple[Int[Array, "S M"], Float[Array, "S M"]] | None:
+        """Successors of each state and Σ_a weights(s, a) p(·|s, a) at each of them, or None where
+        nobody keeps them."""
+        return None
+
     @abc.abstractmethod
     def totals(self) -> Float[Array, "S A"]:
         """Σ_s' p(s'|s, a): one, but for rounding."""
@@ -245,7 +252,7 @@ class Successors(Kernel):
         return Successors(self.index, _first_where_masked(self.probability, mask))
 
     def expected(self, v: Float[ArrayLike, " S"]) -> Float[Array, "S A"]:
-        return (self.probability * jnp.asarray(v)[self.index]).sum(axis=-1)
+        return (self.probability * _looked_up(jnp.asarray(v), self.index)).sum(axis=-1)
 
     def swept(self, v: Float[Array, " S"]) -> Float[Array, "S A"]:
         # XLA reads a sum of K gathers in one pass, in half the time of one gather [S, A, K]
@@ -263,6 +270,13 @@ class Successors(Kernel):
         flat = (weights[..., None] * self.probability).reshape(states, -1)
         chain = jnp.zeros((states, states), flat.dtype)
         return chain.at[jnp.arange(states)[:, None], self.index.reshape(states, -1)].add(flat)
+
+    def mixed_lists(
+        self, weights: Float[Array, "S A"]
+    ) -> tuple[Int[Array, "S M"], Float[Array, "S M"]]:
+        flat = (self.shape[0], -1)
+        mixed = weights[..., None] * self.probability
+        return jnp.asarray(self.index).reshape(flat), mixed.reshape(flat)
 
     def chosen(self, action: Int[Array, " S"]) -> Successors:
         where = action[:, None, None]
@@ -480,6 +494,11 @@ class _Weighted(_OfAnother):
     def chain(self, weights: Float[Array, "S 1"]) -> Float[Array, "S S"]:
         return self.kernel.chain(weights * self.weights)
 
+    def mixed_lists(
+        self, weights: Float[Array, "S 1"]
+    ) -> tuple[Int[Array, "S M"], Float[Array, "S M"]] | None:
+        return self.kernel.mixed_lists(weights * self.weights)
+
 
 def _dot(x: ArrayLike, y: ArrayLike, dimensions: Any) -> Array:
     """A product whose transpose keeps its precision where 64-bit numbers are off by default.
@@ -489,6 +508,28 @@ def _dot(x: ArrayLike, y: ArrayLike, dimensions: Any) -> Array:
     x, y = jnp.asarray(x), jnp.asarray(y)
     dtype = jnp.result_type(x, y)
     return jax.lax.dot_general(x.astype(dtype), y.astype(dtype), dimensions)
+
+
+def _looked_up(v: Float[Array, " S"], index: Any) -> Float[Array, "S A K"]:
+    """v[index], whose transpose keeps its precision where 64-bit numbers are off by default.
+
+    That of a lookup starts from zeros, which are cut to float32 where it is transposed. Solving for
+    y in (x, y − x[index]) = (v, 0) is the same, and brings its transpose along.
+    """
+
+    def solve(_, right):
+        x, y = right
+        return x, y + x[index]
+
+    def transposed(_, right):
+        x, y = right
+        return x.at[index].add(y), y
+
+    right = v, jnp.zeros(jnp.shape(index), v.dtype)
+    both = jax.lax.custom_linear_solve(
+        lambda found: (found[0], found[1] - found[0][index]), right, solve, transposed
+    )
+    return both[1]
 
 
 def _first_where_masked(probability: Any, mask: Bool[np.ndarray, "S A"]) -> Any:
