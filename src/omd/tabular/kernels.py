@@ -84,6 +84,13 @@ class Kernel(eqx.Module):
         """Σ_a weights(s, a) p(·|s, a), as a kernel with one action."""
         return _Weighted(self, weights)
 
+    def mixed_lists(
+        self, weights: Float[Array, "S A"]
+    ) -> tuple[Int[Array, "S M"], Float[Array, "S M"]] | None:
+        """Successors of each state and Σ_a weights(s, a) p(·|s, a) at each of them, or None where
+        nobody keeps them."""
+        return None
+
     @abc.abstractmethod
     def totals(self) -> Float[Array, "S A"]:
         """Σ_s' p(s'|s, a): one, but for rounding."""
@@ -93,6 +100,12 @@ class Kernel(eqx.Module):
         return self.scaled(1 / jax.lax.stop_gradient(self.totals())[..., None])
 
     @abc.abstractmethod
+    def probability_of(
+        self, state: Int[Array, " *n"], action: Int[Array, " *n"], successor: Int[Array, " *n"]
+    ) -> Float[Array, " *n"]:
+        """p(s'|s, a) of single transitions, without any table of all."""
+
+    @abc.abstractmethod
     def scaled(self, factor: Float[ArrayLike, " S A #K"]) -> Kernel:
         """Every probability times a factor of its own or of its row."""
 
@@ -100,11 +113,9 @@ class Kernel(eqx.Module):
     def todense(self) -> Float[Array, "S A S"]:
         """The transition probabilities as one dense array [S, A, S']."""
 
+    @abc.abstractmethod
     def cast(self, dtype: Any) -> Kernel:
-        """The same kernel with probabilities of another precision."""
-        return jax.tree.map(
-            lambda x: jnp.asarray(x, dtype) if jnp.issubdtype(x.dtype, jnp.inexact) else x, self
-        )
+        """The same kernel with probabilities of another type."""
 
 
 class Rows(Kernel):
@@ -162,11 +173,19 @@ class Rows(Kernel):
     def totals(self) -> Float[Array, "S A"]:
         return self.probability.sum(axis=-1)
 
+    def probability_of(
+        self, state: Int[Array, " *n"], action: Int[Array, " *n"], successor: Int[Array, " *n"]
+    ) -> Float[Array, " *n"]:
+        return jnp.asarray(self.probability)[state, action, successor]
+
     def scaled(self, factor: Float[ArrayLike, " S A #K"]) -> Rows:
         return Rows(self.probability * factor)
 
     def todense(self) -> Float[Array, "S A T"]:
         return jnp.asarray(self.probability)
+
+    def cast(self, dtype: Any) -> Rows:
+        return Rows(jnp.asarray(self.probability, dtype))
 
 
 class Successors(Kernel):
@@ -233,7 +252,7 @@ class Successors(Kernel):
         return Successors(self.index, _first_where_masked(self.probability, mask))
 
     def expected(self, v: Float[ArrayLike, " S"]) -> Float[Array, "S A"]:
-        return (self.probability * jnp.asarray(v)[self.index]).sum(axis=-1)
+        return (self.probability * _looked_up(jnp.asarray(v), self.index)).sum(axis=-1)
 
     def swept(self, v: Float[Array, " S"]) -> Float[Array, "S A"]:
         # XLA reads a sum of K gathers in one pass, in half the time of one gather [S, A, K]
@@ -252,6 +271,13 @@ class Successors(Kernel):
         chain = jnp.zeros((states, states), flat.dtype)
         return chain.at[jnp.arange(states)[:, None], self.index.reshape(states, -1)].add(flat)
 
+    def mixed_lists(
+        self, weights: Float[Array, "S A"]
+    ) -> tuple[Int[Array, "S M"], Float[Array, "S M"]]:
+        flat = (self.shape[0], -1)
+        mixed = weights[..., None] * self.probability
+        return jnp.asarray(self.index).reshape(flat), mixed.reshape(flat)
+
     def chosen(self, action: Int[Array, " S"]) -> Successors:
         where = action[:, None, None]
         return Successors(
@@ -262,6 +288,12 @@ class Successors(Kernel):
     def totals(self) -> Float[Array, "S A"]:
         return self.probability.sum(axis=-1)
 
+    def probability_of(
+        self, state: Int[Array, " *n"], action: Int[Array, " *n"], successor: Int[Array, " *n"]
+    ) -> Float[Array, " *n"]:
+        listed = jnp.asarray(self.index)[state, action] == successor[..., None]
+        return jnp.where(listed, jnp.asarray(self.probability)[state, action], 0).sum(axis=-1)
+
     def scaled(self, factor: Float[ArrayLike, " S A #K"]) -> Successors:
         return Successors(self.index, self.probability * factor)
 
@@ -271,6 +303,9 @@ class Successors(Kernel):
         s, a = jnp.ogrid[:states, :actions]
         dense = jnp.zeros(self.shape, self.probability.dtype)
         return dense.at[s[..., None], a[..., None], self.index].add(self.probability)
+
+    def cast(self, dtype: Any) -> Successors:
+        return Successors(self.index, jnp.asarray(self.probability, dtype))
 
 
 class Factored(Kernel):
@@ -350,6 +385,13 @@ class Factored(Kernel):
         both = self.controlled.totals()[:, None] * self.exogenous.totals()[None]
         return both.reshape(self.shape[:2])
 
+    def probability_of(
+        self, state: Int[Array, " *n"], action: Int[Array, " *n"], successor: Int[Array, " *n"]
+    ) -> Float[Array, " *n"]:
+        (y, x), (to_y, to_x) = (jnp.divmod(s, self.exogenous.shape[0]) for s in (state, successor))
+        moved = self.controlled.probability_of(y, action, to_y)
+        return moved * self.exogenous.probability_of(x, jnp.zeros_like(x), to_x)
+
     def scaled_to_one(self) -> Kernel:
         return Factored(self.controlled.scaled_to_one(), self.exogenous.scaled_to_one())
 
@@ -364,6 +406,9 @@ class Factored(Kernel):
         return jax.vmap(self.chain, 0, 1)(
             jnp.broadcast_to(jnp.eye(actions)[:, None], (actions, states, actions))
         )
+
+    def cast(self, dtype: Any) -> Factored:
+        return Factored(self.controlled.cast(dtype), self.exogenous.cast(dtype))
 
 
 class _OfAnother(Kernel):
@@ -410,11 +455,19 @@ class _OfAnother(Kernel):
     def totals(self) -> Float[Array, "S 1"]:
         return self._one(self.kernel.totals())
 
+    def probability_of(
+        self, state: Int[Array, " *n"], action: Int[Array, " *n"], successor: Int[Array, " *n"]
+    ) -> Float[Array, " *n"]:
+        raise NotImplementedError("transitions are asked for before actions are chosen")
+
     def scaled(self, factor: Float[ArrayLike, " S A #K"]) -> Kernel:
         raise NotImplementedError("kernels are scaled before actions are chosen")
 
     def todense(self) -> Float[Array, "S 1 S"]:
         return jax.vmap(self._one, -1, -1)(self.kernel.todense())
+
+    def cast(self, dtype: Any) -> Kernel:
+        return eqx.tree_at(lambda kernel: kernel.kernel, self, self.kernel.cast(dtype))
 
 
 class _Chosen(_OfAnother):
@@ -441,6 +494,11 @@ class _Weighted(_OfAnother):
     def chain(self, weights: Float[Array, "S 1"]) -> Float[Array, "S S"]:
         return self.kernel.chain(weights * self.weights)
 
+    def mixed_lists(
+        self, weights: Float[Array, "S 1"]
+    ) -> tuple[Int[Array, "S M"], Float[Array, "S M"]] | None:
+        return self.kernel.mixed_lists(weights * self.weights)
+
 
 def _dot(x: ArrayLike, y: ArrayLike, dimensions: Any) -> Array:
     """A product whose transpose keeps its precision where 64-bit numbers are off by default.
@@ -452,6 +510,28 @@ def _dot(x: ArrayLike, y: ArrayLike, dimensions: Any) -> Array:
     return jax.lax.dot_general(x.astype(dtype), y.astype(dtype), dimensions)
 
 
+def _looked_up(v: Float[Array, " S"], index: Any) -> Float[Array, "S A K"]:
+    """v[index], whose transpose keeps its precision where 64-bit numbers are off by default.
+
+    That of a lookup starts from zeros, which are cut to float32 where it is transposed. Solving for
+    y in (x, y − x[index]) = (v, 0) is the same, and brings its transpose along.
+    """
+
+    def solve(_, right):
+        x, y = right
+        return x, y + x[index]
+
+    def transposed(_, right):
+        x, y = right
+        return x.at[index].add(y), y
+
+    right = v, jnp.zeros(jnp.shape(index), v.dtype)
+    both = jax.lax.custom_linear_solve(
+        lambda found: (found[0], found[1] - found[0][index]), right, solve, transposed
+    )
+    return both[1]
+
+
 def _first_where_masked(probability: Any, mask: Bool[np.ndarray, "S A"]) -> Any:
     if mask.all():
         return probability
@@ -460,7 +540,7 @@ def _first_where_masked(probability: Any, mask: Bool[np.ndarray, "S A"]) -> Any:
     return where.where(mask[..., None], probability, first)
 
 
-def as_kernel(transition: Shaped[Array | np.ndarray, "S A T"] | Kernel) -> Kernel:
+def as_kernel(transition: Shaped[Array | np.ndarray, ...] | Kernel) -> Kernel:
     """A `Kernel` as it is, an array as `Rows`."""
     return transition if isinstance(transition, Kernel) else Rows(transition)
 

@@ -1,8 +1,8 @@
 """Linear systems of a discounted chain W = γP^π: (I − W) x = b, and the transposed one, eq. (7).
 
-Each is solved by a factorisation where the chain is a small dense matrix, else without any: by
-sweeps, and where the chain mixes too slowly for them by BiCGStab. Both have derivatives in forward
-and reverse mode, to any order.
+Each is solved by a factorisation where the chain is a small dense matrix, else by sweeps, and where
+the chain mixes too slowly for them by BiCGStab or a sparse factorisation. All have derivatives in
+forward and reverse mode, to any order.
 """
 
 from __future__ import annotations
@@ -20,19 +20,23 @@ from omd.implicit import Report, Status
 from omd.implicit.report import judge, relative
 from omd.implicit.trees import norm
 from omd.tabular.elimination import UNROLLED, eliminate
+from omd.tabular.factorised import MAX_STATES, factorised_solve
 from omd.tabular.kernels import Kernel
 
 KRYLOV_STEPS = 1000
 """Steps of BiCGStab, of two products each, before its answer is used as it stands."""
 
+FEW_STEPS = 50
+"""The same where a sparse factorisation can take over."""
+
 CHUNK = 64
 """Sweeps between two looks at how fast they are."""
 
 SLOW = 0.03
-"""A chunk of sweeps that leaves more than this share of the residual asks for BiCGStab."""
+"""A chunk of sweeps that leaves more than this share of the residual asks for `corrected`."""
 
 MAX_PRODUCTS = 200_000
-"""Sweeps, a run of BiCGStab counting as two, before a solve gives up."""
+"""Sweeps, a correction counting as two, before a solve gives up."""
 
 Product = Callable[[Float[Array, " S"]], Float[Array, " S"]]
 
@@ -96,10 +100,30 @@ def resolvent(
     return jax.lax.custom_linear_solve(chain.system, right, solve, transposed, has_aux=True)
 
 
-def corrected(chain: Chain, right: Float[Array, " S"]) -> Float[Array, " S"]:
-    """About (I − W)⁻¹ right, to a hundredth, by BiCGStab; no derivative."""
-    x, _ = bicgstab(lambda x: x - chain.forward(x), right, tol=1e-2, atol=0.0, maxiter=KRYLOV_STEPS)
-    return x
+def corrected(
+    chain: Chain, right: Float[Array, " S"], *, transposed: bool = False
+) -> Float[Array, " S"]:
+    """About (I − W)⁻¹ right, or (I − W)⁻ᵀ right, to a hundredth or better; no derivative.
+
+    By BiCGStab, and where it takes many steps by a sparse factorisation, if the chain has lists of
+    successors and not too many states.
+    """
+    product = chain.backward if transposed else chain.forward
+    lists = None
+    if right.size <= MAX_STATES:
+        lists = chain.kernel.mixed_lists(jnp.ones((right.size, 1), right.dtype))
+
+    def krylov(steps):
+        x, _ = bicgstab(lambda x: x - product(x), right, tol=1e-2, atol=0.0, maxiter=steps)
+        return x
+
+    if lists is None:
+        return krylov(KRYLOV_STEPS)
+    x = krylov(FEW_STEPS)
+    met = norm(right - x + product(x)) <= 1e-2 * norm(right)
+    return jax.lax.cond(
+        met, lambda: x, lambda: factorised_solve(*lists, right, transposed=transposed)
+    )
 
 
 def _factorised(chain: Chain) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -142,14 +166,24 @@ def _matrix_free(
     def total(r):
         return gain * r.mean()
 
-    def solver(product: Product, constant: Product) -> Callable[..., Any]:
-        return lambda b: _iterated(product, constant, b, rtol, max_products)
+    def solver(transposed: bool, constant: Product) -> Callable[..., Any]:
+        product = chain.backward if transposed else chain.forward
 
-    return solver(chain.forward, level), solver(chain.backward, total)
+        def leap(r: Array) -> Array:
+            return corrected(chain, r, transposed=transposed)
+
+        return lambda b: _iterated(product, constant, leap, b, rtol, max_products)
+
+    return solver(False, level), solver(True, total)
 
 
 def _iterated(
-    product: Product, constant: Product, b: Array, rtol: ArrayLike, max_products: ArrayLike
+    product: Product,
+    constant: Product,
+    correction: Product,
+    b: Array,
+    rtol: ArrayLike,
+    max_products: ArrayLike,
 ) -> tuple[Array, Array, Report]:
     eps = jnp.finfo(b.dtype).eps
     tiny = jnp.finfo(b.dtype).tiny
@@ -180,9 +214,7 @@ def _iterated(
         x, r, count, _ = jax.lax.while_loop(sweeping, sweep, (x, r, count, (end, goal(x))))
 
         def leap():
-            step, _ = bicgstab(
-                lambda d: d - product(d), r, tol=1e-3, atol=0.0, maxiter=KRYLOV_STEPS
-            )
+            step = correction(r)
             there = x + jnp.where(jnp.isfinite(step).all(), step, 0)
             missing = residual(there)
             better = norm(missing) < norm(r)

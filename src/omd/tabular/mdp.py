@@ -202,7 +202,7 @@ def _check_shapes(kernel: Kernel, reward: Any, discount: Any, initial: Any, mask
 
 def _check_rows(
     kernel: Kernel, reward: Any, mask: Any, name: _Names
-) -> tuple[Kernel, np.ndarray | None]:
+) -> tuple[Kernel, Array | np.ndarray | None]:
     """The kernel, with a valid row where an action is masked, and the mask with rewards of −∞."""
     rewards = _concrete(reward)
     if rewards is not None:

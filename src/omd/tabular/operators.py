@@ -9,7 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from omd.tabular.kernels import as_kernel
 from omd.tabular.mdp import MDP, Transitions
@@ -41,7 +41,15 @@ def softmax_policy(q: Float[ArrayLike, "... A"], temperature: Scalar) -> Float[A
 def greedy_policy(q: Float[ArrayLike, "... A"]) -> Float[Array, "... A"]:
     """All probability on the first best action of every state."""
     q = jnp.asarray(q)
-    return jax.nn.one_hot(q.argmax(axis=-1), q.shape[-1], dtype=q.dtype)
+    return jax.nn.one_hot(best_action(q), q.shape[-1], dtype=q.dtype)
+
+
+def best_action(q: Float[Array, "... A"]) -> Int[Array, " ..."]:
+    """The first best action; 0 where an entry is NaN."""
+    # argmax of float64 numbers can't be lowered where 64-bit numbers are off by default
+    numbers = jnp.arange(q.shape[-1])
+    first = jnp.where(q == q.max(axis=-1, keepdims=True), numbers, q.shape[-1]).min(axis=-1)
+    return first % q.shape[-1]
 
 
 def expected_next(transition: Transitions, v: Float[ArrayLike, " S"]) -> Float[Array, "S A"]:

@@ -19,6 +19,7 @@ from omd.tabular.kernels import Kernel
 from omd.tabular.linear import Chain, corrected
 from omd.tabular.operators import (
     Scalar,
+    best_action,
     greedy_policy,
     hard_value,
     soft_value,
@@ -89,7 +90,7 @@ class Problem(NamedTuple):
         discount = self.discount if self.uniform else None
         if self.policy is not None or self.temperature is not None:
             return Chain(self.kernel.under(self.derivative(q) * self.discount), discount)
-        best = self._offered(q).argmax(axis=-1)
+        best = best_action(self._offered(q))
         factor = jnp.broadcast_to(self.discount, q.shape)
         factor = jnp.take_along_axis(factor, best[:, None], axis=1)
         return Chain(self.kernel.chosen(best).under(factor), discount)
@@ -250,7 +251,7 @@ def improving(problem, v, q, thresholds, limit):
 
     def once(carry):
         v, q, best, count = carry
-        now = q.argmax(axis=-1)
+        now = best_action(q)
         settled = (now != best).mean() <= SETTLED
         v = _evaluate(problem, State(v, q, problem.value(q)), settled, thresholds.max())
         return v, problem.swept(v), now, count + 1

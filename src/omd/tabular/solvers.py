@@ -134,7 +134,8 @@ def solve(
     `on_report` hears of each solve of a transposed system.
 
     Raises `InputError` for an unknown operator or method, for temperature ≤ 0 with the soft
-    operator, and for a q0 of another shape. A solve that does not converge says so in `status`.
+    operator, for a tolerance or a number of iterations below or at 0, and for a q0 of another
+    shape. A solve that does not converge says so in `status`.
     """
     where, default_iterations = METHODS[_method(method, mdp)]
     check_operator(operator)
@@ -148,9 +149,8 @@ def solve(
         )
     with jax.enable_x64(True):
         alpha = None if operator == "hard" else check_temperature(temperature)
-        goal = Goal(jnp.asarray(0.0 if tolerance is None else tolerance, jnp.float64))
+        goal, limit = _goal(tolerance, iterations)
         start = None if q0 is None else jnp.asarray(q0, jnp.float64)
-        limit = jnp.asarray(iterations, jnp.int32)
         if hypergradient is None:
             return _solve(mdp, alpha, where, goal, limit, start, on_report)
     own = None if alpha is None else jnp.asarray(temperature, mdp.reward.dtype)
@@ -208,6 +208,8 @@ def _solution(mdp, problem, fixed, v, q, value, goal, count, limit, policy=None)
     residual = jnp.where(_mask(mdp), factor * gap.max(), 0).max()
     # an ulp or four of what was added up; the thresholds are 32 of it, or what was asked for
     uncertain = gap + jnp.where(goal.absolute > 0, 4 * eps * jnp.abs(v), allowed / 8)
+    # what is smaller than the smallest normal number was taken for 0
+    uncertain = uncertain + jnp.where(v == 0, 0, jnp.finfo(v.dtype).tiny)
     if fixed.uniform:
         error = fixed.discount * uncertain.max() / (1 - fixed.discount)
     else:
@@ -282,8 +284,9 @@ def evaluate(
     `tolerance` and `max_iterations` are for the last two and are meant as in `solve`, whose remarks
     on precision hold here too. Differentiable in the MDP and the policy.
 
-    Raises `InputError` for an unknown method and for a policy of another shape, whose rows are no
-    distributions, or which takes a masked action, where it is concrete.
+    Raises `InputError` for an unknown method, a tolerance or a number of iterations below or at 0,
+    and for a policy of another shape, whose rows are no distributions, or which takes a masked
+    action, where it is concrete.
     """
     with jax.enable_x64(True):
         return _evaluated(mdp, policy, method, tolerance, max_iterations)[0]
@@ -314,8 +317,7 @@ def _evaluated(mdp, policy, method, tolerance, max_iterations) -> tuple[Solution
     if method == "auto":
         method = "dense" if mdp.num_states <= DENSE_STATES else "krylov"
     _check_policy(mdp, policy)
-    goal = Goal(jnp.asarray(0.0 if tolerance is None else tolerance, jnp.float64))
-    limit = jnp.asarray(max_iterations, jnp.int32)
+    goal, limit = _goal(tolerance, max_iterations)
     return _evaluate(mdp, jnp.asarray(policy), method, goal, limit)
 
 
@@ -364,18 +366,47 @@ def check_operator(operator: str) -> None:
 
 def check_temperature(temperature: ArrayLike) -> Float[Array, ""]:
     """The temperature in float64; `InputError` where it is not one number above 0."""
-    if jnp.shape(temperature) != ():
-        raise InputError(
-            f"temperature must be one number, but has shape {jnp.shape(temperature)}; "
-            "vmap over several."
-        )
-    alpha = jnp.asarray(temperature, jnp.float64)
+    alpha = _one_number("temperature", temperature)
     if not isinstance(alpha, jax.core.Tracer) and not 0 < np.asarray(alpha) < np.inf:
         raise InputError(
             f"the soft operator needs a finite temperature above 0, but it is {temperature}; "
             'use operator="hard" for the limit 0.'
         )
     return alpha
+
+
+def check_count(name: str, value: int) -> None:
+    """Raises `InputError` where a number of iterations is no whole number from 1 to 2³¹ − 1."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or not 1 <= value < 2**31:
+        raise InputError(f"{name} must be a whole number from 1 to 2147483647, but is {value!r}.")
+
+
+def _goal(tolerance: ArrayLike | None, max_iterations: int) -> tuple[Goal, Int[Array, ""]]:
+    """Where a search stops; to be called where 64-bit numbers are enabled."""
+    check_count("max_iterations", max_iterations)
+    limit = jnp.asarray(max_iterations, jnp.int32)
+    if tolerance is None:
+        return Goal(jnp.asarray(0.0)), limit
+    asked = _one_number("tolerance", tolerance)
+    if not isinstance(asked, jax.core.Tracer) and not 0 < np.asarray(asked) < np.inf:
+        raise InputError(
+            f"tolerance must be a finite number above 0, but is {tolerance}; leave it out for all "
+            "that the precision gives."
+        )
+    return Goal(asked), limit
+
+
+def _one_number(name: str, value: Any) -> Float[Array, ""]:
+    """The value in float64; `InputError` where it is not one real number."""
+    seen = value if isinstance(value, jax.Array) else np.asarray(value)
+    if not (jnp.issubdtype(seen.dtype, jnp.floating) or jnp.issubdtype(seen.dtype, jnp.integer)):
+        raise InputError(f"{name} must be a real number, but is {value!r}.")
+    if seen.shape != ():
+        raise InputError(
+            f"{name} must be one number, but has shape {seen.shape}; vmap over several."
+        )
+    return jnp.asarray(seen, jnp.float64)
 
 
 def _check_policy(mdp: MDP, policy: Numbers) -> None:

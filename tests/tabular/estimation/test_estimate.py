@@ -1,6 +1,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+import optimistix
 import pytest
 from jaxtyping import TypeCheckError
 
@@ -14,8 +16,8 @@ TRUTH = np.asarray([1.0, -0.5])
 @pytest.fixture(scope="module")
 def model():
     with jax.enable_x64(True):
-        mdp = tabular.garnet(0, 8, 3, 3, discount=0.9)
-        features = np.random.default_rng(0).normal(size=(8, 3, 2))
+        mdp = tabular.garnet(0, 5, 3, 3, discount=0.9)
+        features = np.random.default_rng(0).normal(size=(5, 3, 2))
         return tabular.linear_rewards(mdp, features)
 
 
@@ -44,15 +46,32 @@ def test_transitions_add_their_own_likelihood(model):
     np.testing.assert_allclose(both - choices, np.log(moves), rtol=1e-9)
 
 
-@pytest.mark.parametrize("route", ["nfxp", "mpec"])
-def test_both_routes_find_the_same_maximum(model, route):
-    panel = sample(model)
-    found = estimation.estimate(model, panel, [0.0, 0.0], route=route)
+def test_probabilities_of_single_transitions_are_those_of_the_dense_table():
+    controlled = tabular.garnet(0, 5, 3, 2, sparse=True).transition
+    exogenous = tabular.garnet(1, 4, 1, 2).transition
+    product = tabular.Factored(controlled, tabular.Rows(exogenous))
+    for kernel in (tabular.Rows(controlled.todense()), controlled, product):
+        states, actions, _ = kernel.shape
+        where = np.unravel_index(np.arange(states * actions * states), kernel.shape)
+        found = kernel.probability_of(*map(jnp.asarray, where))
+        np.testing.assert_allclose(found, np.ravel(kernel.todense()), rtol=1e-15)
+
+
+@pytest.fixture(scope="module")
+def found(model):
+    """(panel, its estimate) by default settings."""
+    with jax.enable_x64(True):
+        panel = sample(model)
+        return panel, estimation.estimate(model, panel, [0.0, 0.0])
+
+
+def test_the_estimate_is_the_maximum(model, found):
+    panel, found = found
     assert found.converged, found.message
     assert (np.abs(found.theta - TRUTH) <= 3 * found.standard_errors()).all()
     # at the maximum mean scores vanish and no neighbour is likelier
     scores = np.asarray(estimation.scores(model, found.theta, panel)).reshape(-1, 2)
-    np.testing.assert_allclose(scores.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(scores.mean(axis=0), 0, atol=1e-9)
     for e in np.concatenate([np.eye(2), -np.eye(2)]):
         near = estimation.log_likelihood(model, found.theta + 0.01 * e, panel).sum()
         assert near < found.log_likelihood
@@ -63,9 +82,35 @@ def test_both_routes_find_the_same_maximum(model, route):
     np.testing.assert_allclose(kinds[2], kinds[0], rtol=0.2)
 
 
-def test_counterfactual_intervals(model):
+@pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.parametrize(
+    ("route", "optimizer"),
+    [
+        ("nfxp", estimation.Optax()),
+        ("nfxp", estimation.Optimistix(optimistix.BFGS(1e-10, 1e-10))),
+        ("mpec", estimation.SciPy()),
+        ("mpec", estimation.Optax(optax.adam(0.01), tolerance=1e-9)),
+        ("mpec", estimation.Optimistix(optimistix.Dogleg(1e-10, 1e-10))),
+    ],
+    ids=lambda x: x if isinstance(x, str) else type(x).__name__,
+)
+def test_all_routes_find_the_same_maximum(model, found, route, optimizer):
+    panel, wanted = found
+    again = estimation.estimate(model, panel, [0.0, 0.0], route=route, optimizer=optimizer)
+    assert again.converged, again.message
+    np.testing.assert_allclose(again.theta, wanted.theta, atol=1e-6)
+    np.testing.assert_allclose(again.log_likelihood, wanted.log_likelihood, rtol=1e-10)
+    np.testing.assert_allclose(again.standard_errors(), wanted.standard_errors(), rtol=1e-5)
+
+
+def test_an_optimiser_that_runs_out_has_not_converged(model, found):
+    short = estimation.estimate(model, found[0], [0.0, 0.0], max_iterations=1)
+    assert not short.converged
+
+
+def test_counterfactual_intervals(model, found):
     """θ itself has its standard errors, and a linear function those that algebra gives."""
-    found = estimation.estimate(model, sample(model), [0.0, 0.0])
+    _, found = found
     own = estimation.delta_interval(lambda theta: theta, found)
     np.testing.assert_allclose(own.standard_error, found.standard_errors(), rtol=1e-9)
     np.testing.assert_allclose(own.high - own.value, 1.959964 * own.standard_error, rtol=1e-6)
@@ -136,5 +181,18 @@ def test_bad_observations():
         estimation.estimate(model, panel(0, 0), 0.0)
     with pytest.raises((InputError, TypeCheckError), match=r"route must be nfxp or mpec|Literal"):
         estimation.estimate(model, panel(0, 0), [0.0], route="em")
+    for theta0, settings, sentence in (
+        ([np.nan], {}, "theta0 must be finite"),
+        ([0.0], {"temperature": -1.0}, "finite temperature above 0, but it is -1"),
+        ([0.0], {"penalty": -1.0}, "penalty must be a finite number, 0 or above"),
+        ([0.0], {"max_iterations": 0}, "max_iterations must be a whole number from 1"),
+        ([0.0], {"weights": np.ones(3)}, r"weights have shape \(3,\)"),
+        ([0.0], {"weights": [-1.0]}, "for each of the 1 agents"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            estimation.estimate(model, panel(0, 0), theta0, **settings)
+    for wrong, sentence in ((0.5, "state must be whole numbers"), ([], r"state has shape \(0,\)")):
+        with pytest.raises(InputError, match=sentence):
+            estimation.Panel(*(np.asarray(wrong, ndmin=1 + (wrong == 0.5)),) * 3).check(mdp)
     with pytest.raises(InputError, match="needs agents and periods"):
         estimation.simulate(mdp, mdp.mask, 0, 3, seed=0)

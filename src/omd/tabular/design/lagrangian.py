@@ -10,7 +10,8 @@ inverted; until the end Q is not the fixed point of B^θ.
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -19,7 +20,7 @@ import optax
 from jaxtyping import Array, Float, Int, PyTree
 
 from omd.errors import InputError
-from omd.tabular.design.descent import ADAM, first_order
+from omd.tabular.design.descent import ADAM, Progress, first_order
 from omd.tabular.design.formulation import Design
 from omd.tabular.design.parallel import Lanes, check_lanes, lane_jit, map_lanes
 from omd.tabular.design.projection import Model, Projection, ball
@@ -28,10 +29,10 @@ from omd.tabular.design.projection import Model, Projection, ball
 class Variables(NamedTuple):
     """What the saddle point is sought in."""
 
-    theta: Model
-    q: Float[Array, "S A"]
-    multiplier: Float[Array, "S A"]
-    """λ."""
+    primal: PyTree
+    """What the loss is minimised over, such as (θ, Q)."""
+    multiplier: PyTree
+    """λ, one for each constraint."""
 
 
 class Saddle(NamedTuple):
@@ -83,15 +84,44 @@ def find_saddle(
             "max_steps and multiplier_rate must be above 0 and penalty not below, but they are "
             f"{max_steps}, {multiplier_rate} and {penalty}."
         )
-    both = _partition(optimizer, multiplier_rate)
-    return _find(design, lanes, penalty, both, projection, max_steps, tolerance)
+    return _find(
+        design, lanes, penalty, multiplier_rate, optimizer, projection, max_steps, tolerance
+    )
 
 
-@lru_cache
-def _partition(
-    optimizer: optax.GradientTransformation, multiplier_rate: float
-) -> optax.GradientTransformation:
-    return optax.partition({"primal": optimizer, "dual": optax.sgd(multiplier_rate)}, _labels)
+def saddle_point(
+    parts: Callable[[PyTree], tuple[Float[Array, ""], Array]],
+    primal: PyTree,
+    multiplier: Array,
+    *,
+    penalty: float,
+    multiplier_rate: float,
+    optimizer: optax.GradientTransformation,
+    max_steps: int,
+    tolerance: float,
+    project: Callable[[PyTree], PyTree] = lambda primal: primal,
+) -> Progress:
+    """Descent in x and ascent in λ on loss + λ·h + penalty/2 · ‖h‖² from given starts.
+
+    `parts(x)` gives (loss, h). For use under `jit`; ends as `first_order` does, with `Variables`
+    and the last h as its memory.
+    """
+    both = optax.partition({"primal": optimizer, "dual": optax.sgd(multiplier_rate)}, _labels)
+
+    def lagrangian(variables):
+        loss, h = parts(variables.primal)
+        added = jnp.sum(variables.multiplier * h) + penalty / 2 * jnp.sum(h**2)
+        return loss + added, (loss, h)
+
+    def evaluate(variables, memory, step):
+        (_, (loss, h)), slope = jax.value_and_grad(lagrangian, has_aux=True)(variables)
+        return loss, slope._replace(multiplier=-h), h
+
+    return first_order(
+        evaluate, Variables(primal, multiplier), jnp.zeros_like(multiplier), optimizer=both,
+        project=lambda variables: variables._replace(primal=project(variables.primal)),
+        max_steps=max_steps, tolerance=tolerance,
+    )  # fmt: skip
 
 
 def _labels(variables: Variables) -> PyTree:
@@ -100,34 +130,33 @@ def _labels(variables: Variables) -> PyTree:
 
 
 @lane_jit
-def _find(design, lanes, penalty, optimizer, projection, max_steps, tolerance) -> Saddle:
+def _find(
+    design, lanes, penalty, multiplier_rate, optimizer, projection, max_steps, tolerance
+) -> Saddle:
     run = partial(
-        _lane, penalty=penalty, optimizer=optimizer, projection=projection, max_steps=max_steps,
-        tolerance=tolerance,
+        _lane, penalty=penalty, multiplier_rate=multiplier_rate, optimizer=optimizer,
+        projection=projection, max_steps=max_steps, tolerance=tolerance,
     )  # fmt: skip
     return map_lanes(run, design, lanes)
 
 
-def _lane(design, lane, *, penalty, optimizer, projection, max_steps, tolerance) -> Saddle:
-    def lagrangian(variables):
-        theta, q, multiplier = variables
-        h = design.constraint(q, theta, design)
-        loss = design.objective.loss(q, theta, design)
-        return loss + jnp.sum(multiplier * h) + penalty / 2 * jnp.sum(h**2), (loss, h)
+def _lane(
+    design, lane, *, penalty, multiplier_rate, optimizer, projection, max_steps, tolerance
+) -> Saddle:
+    def parts(primal):
+        theta, q = primal
+        return design.objective.loss(q, theta, design), design.constraint(q, theta, design)
 
-    def evaluate(variables, memory, step):
-        (_, (loss, h)), slope = jax.value_and_grad(lagrangian, has_aux=True)(variables)
-        return loss, slope._replace(multiplier=-h), h
+    def project(primal):
+        theta, q = primal
+        return projection(theta, lane.norm_bound), q
 
-    def project(variables):
-        return variables._replace(theta=projection(variables.theta, lane.norm_bound))
-
-    start = Variables(lane.theta, lane.q, jnp.zeros_like(lane.q))
-    end = first_order(
-        evaluate, start, jnp.zeros_like(lane.q), optimizer=optimizer, project=project,
+    end = saddle_point(
+        parts, (lane.theta, lane.q), jnp.zeros_like(lane.q), penalty=penalty,
+        multiplier_rate=multiplier_rate, optimizer=optimizer, project=project,
         max_steps=max_steps, tolerance=tolerance,
     )  # fmt: skip
-    theta, q, multiplier = end.variables
+    (theta, q), multiplier = end.variables
     return Saddle(
         theta, q, multiplier, end.loss, jnp.abs(end.memory).max(), design.expected_return(q),
         design.expected_return(design.solution(theta, q)), end.step, end.status,

@@ -34,7 +34,7 @@ class Bound(NamedTuple):
     """Whether the hypothesis of the statement is met; without it nothing is promised."""
 
     @property
-    def gap(self) -> Float[Array, ""]:
+    def gap(self) -> Float[Array, "*lanes"]:
         """right − left: how loose the bound is."""
         return self.right - self.left
 

@@ -6,6 +6,7 @@ from omd.tabular.estimation.inverse import learn_reward
 from omd.tabular.estimation.likelihood import log_likelihood, log_policy, scores
 from omd.tabular.estimation.maximum import Estimate, estimate
 from omd.tabular.estimation.mixture import Mixture, estimate_mixture
+from omd.tabular.estimation.optimizers import Optax, Optimistix, Optimizer, SciPy
 from omd.tabular.estimation.panel import Panel, simulate
 
 __all__ = [
@@ -13,7 +14,11 @@ __all__ = [
     "Estimate",
     "Interval",
     "Mixture",
+    "Optax",
+    "Optimistix",
+    "Optimizer",
     "Panel",
+    "SciPy",
     "bus_engine",
     "delta_interval",
     "estimate",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from typing import NamedTuple
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -46,15 +46,20 @@ def bus_engine(moves: Numbers, *, bins: int = 90, discount: float = 0.9999) -> P
     probability = np.broadcast_to(weights / weights.sum(), index.shape)
     transition = Successors(index.astype(np.int32), probability)
     start = np.eye(1, bins)[0]
-    return Parametrised(functools.partial(_costs, transition, bins), discount, start)
+    return Parametrised(_Costs(transition), discount, start)
 
 
-def _costs(
-    transition: Successors, bins: int, theta: Numbers
-) -> tuple[Successors, Float[Array, "S 2"]]:
-    replacement, slope = jnp.asarray(theta)
-    keep = -0.001 * slope * jnp.arange(bins)
-    return transition, jnp.stack([keep, jnp.broadcast_to(-replacement, (bins,))], axis=1)
+class _Costs(eqx.Module):
+    """A pytree, so that one program serves all models with so many bins."""
+
+    transition: Successors
+
+    def __call__(self, theta: Numbers) -> tuple[Successors, Float[Array, "S 2"]]:
+        replacement, slope = jnp.asarray(theta)
+        bins = self.transition.shape[0]
+        keep = -0.001 * slope * jnp.arange(bins)
+        both = [keep, jnp.broadcast_to(-replacement, (bins,))]
+        return self.transition, jnp.stack(both, axis=1)
 
 
 def increments(panel: Panel, count: int = 3) -> Float[np.ndarray, " J"]:

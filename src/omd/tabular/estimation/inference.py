@@ -29,7 +29,7 @@ def delta_interval(
     found: Estimate,
     *,
     kind: Errors = "sandwich",
-    level: float = 0.95,
+    level: float | int = 0.95,
 ) -> Interval:
     """function(θ) at an estimate, such as a counterfactual, with an interval by the delta method.
 

@@ -8,6 +8,7 @@ from omd.tabular.estimation.maximum import Estimate, estimate
 from omd.tabular.estimation.panel import Panel
 from omd.tabular.kernels import Numbers
 from omd.tabular.mdp import MDP
+from omd.tabular.operators import Scalar
 from omd.tabular.parametric import linear_rewards
 
 
@@ -16,8 +17,8 @@ def learn_reward(
     features: Numbers,
     panel: Panel,
     *,
-    temperature: float = 1.0,
-    penalty: float = 0.0,
+    temperature: Scalar = 1.0,
+    penalty: Scalar = 0.0,
     theta0: Numbers | None = None,
 ) -> Estimate:
     """Weights θ of r = φ·θ, features φ[S, A, K], under which a panel's choices are likeliest.

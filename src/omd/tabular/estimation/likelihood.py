@@ -11,7 +11,6 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from omd.tabular.estimation.panel import Panel
@@ -43,7 +42,7 @@ def log_likelihood(
     """
     mdp = model(theta)
     panel.check(mdp)
-    found = _log_policy_table(model, theta, temperature)[panel.state, panel.action]
+    found = log_policy_table(model, theta, temperature)[panel.state, panel.action]
     return found + _log_moves(mdp, panel) if transitions else found
 
 
@@ -65,23 +64,10 @@ def score_table(
     model: Model, theta: Float[Array, " K"], temperature: ArrayLike
 ) -> Float[Array, "S A K"]:
     """∂ log π_θ / ∂θ of every state and action; 0 for actions that are not available."""
-    return jax.jacfwd(lambda theta: _log_policy_table(model, theta, temperature))(theta)
+    return jax.jacfwd(lambda theta: log_policy_table(model, theta, temperature))(theta)
 
 
-@eqx.filter_jit
-def weighted_likelihood(
-    model: Model, theta: PyTree, weights: Float[Array, "S A"], temperature: ArrayLike
-) -> tuple[Float[Array, ""], PyTree, PyTree]:
-    """(Σ weights · log π_θ, its gradient, its Hessian) by one program; θ is a vector."""
-
-    def total(theta):
-        return (weights * _log_policy_table(model, theta, temperature)).sum()
-
-    value, slope = jax.value_and_grad(total)(theta)
-    return value, slope, jax.jacfwd(jax.grad(total))(theta)
-
-
-def _log_policy_table(model: Model, theta: PyTree, temperature: ArrayLike) -> Float[Array, "S A"]:
+def log_policy_table(model: Model, theta: PyTree, temperature: ArrayLike) -> Float[Array, "S A"]:
     """`log_policy` with 0 where an action is not available: its weight is 0, and 0 · −∞ is NaN."""
     mdp = model(theta)
     table = log_policy(lambda _: mdp, theta, temperature)
@@ -89,10 +75,6 @@ def _log_policy_table(model: Model, theta: PyTree, temperature: ArrayLike) -> Fl
 
 
 def _log_moves(mdp: MDP, panel: Panel) -> Float[Array, "N T"]:
-    dense = as_kernel(mdp.transition).todense()
-    return jnp.log(dense[panel.state, panel.action, panel.next_state])
-
-
-def observations(panel: Panel) -> int:
-    """How many choices a panel holds."""
-    return int(np.size(panel.state))
+    kernel = as_kernel(mdp.transition)
+    where = (jnp.asarray(x) for x in panel)
+    return jnp.log(kernel.probability_of(*where))

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
-from scipy.optimize import minimize
+from jaxtyping import Array, ArrayLike, Float
 
 from omd.errors import InputError
-from omd.tabular.estimation.likelihood import Model, score_table, weighted_likelihood
+from omd.tabular.estimation.likelihood import Model, log_policy_table, score_table
+from omd.tabular.estimation.optimizers import Optimizer, SciPy, expansion
 from omd.tabular.estimation.panel import Panel
 from omd.tabular.kernels import Numbers
-from omd.tabular.solvers import check_temperature, solve, wide_problem
+from omd.tabular.operators import Scalar
+from omd.tabular.search import Problem
+from omd.tabular.solvers import check_count, check_temperature, solve, wide_problem
 
 Errors = Literal["hessian", "bhhh", "sandwich"]
 Route = Literal["nfxp", "mpec"]
@@ -52,109 +53,118 @@ class Estimate(NamedTuple):
         return np.sqrt(np.diag(self.covariance(kind)))
 
 
+class _Choices(NamedTuple):
+    """What the loss of a theta is made of."""
+
+    model: Model
+    table: Float[Array, "S A"]
+    """How often each action was taken in each state."""
+    temperature: Float[Array, ""]
+    penalty: Float[ArrayLike, ""]
+    size: Float[ArrayLike, ""]
+    """Divides the loss."""
+
+
 def estimate(
     model: Model,
     panel: Panel,
     theta0: Numbers,
     *,
-    temperature: float = 1.0,
+    temperature: Scalar = 1.0,
     route: Route = "nfxp",
+    optimizer: Optimizer | None = None,
     weights: Numbers | None = None,
-    penalty: float = 0.0,
-    max_iterations: int = 200,
+    penalty: Scalar = 0.0,
+    max_iterations: int | None = None,
 ) -> Estimate:
     """θ that maximises Σ log π_θ(a|s) over a panel's choices, from theta0.
 
-    "nfxp" solves the MDP for each θ, and takes trust-region steps with the exact gradient and
-    Hessian (SciPy's trust-exact). "mpec" keeps the state values as variables beside θ under the
-    constraint v = B_θ v (SciPy's SLSQP), with exact derivatives of both. `weights` counts each
-    agent's choices so many times; `penalty` subtracts penalty/2 · ‖θ‖². In float64.
+    "nfxp" solves the MDP for each θ and differentiates through the solution. "mpec" keeps the state
+    values as variables beside θ under the constraint v = B_θ v (Su and Judd 2012). `optimizer` is
+    who climbs:
 
-    Raises `InputError` for a theta0 that is no vector, observations outside the MDP, and a model
-    that returns no MDP at theta0.
+    | | nfxp | mpec |
+    |---|---|---|
+    | `SciPy()`, the default | trust region, exact Hessian | SLSQP |
+    | `Optax(transformation)` | its steps, L-BFGS by default | augmented Lagrangian |
+    | `Optimistix(solver)` | a minimiser | a root finder on the KKT conditions |
+
+    `weights` counts each agent's choices so many times; `penalty` subtracts penalty/2 · ‖θ‖².
+    `max_iterations` is 200 with SciPy, 20 000 else where it is left out. In float64. What the
+    optimiser says of itself is not believed: `converged` is whether the gradient vanishes at θ,
+    where the MDP is solved again whatever the route.
+
+    Raises `InputError` for a theta0 that is no vector, observations outside the MDP, weights that
+    are not one finite number above or at 0 for each agent, and a model that returns no MDP at
+    theta0 or at the end.
     """
-    if np.ndim(theta0) != 1:
+    if np.ndim(theta0) != 1 or not np.size(theta0):
         raise InputError(f"theta0 must be a vector, but has shape {np.shape(theta0)}.")
     if route not in ("nfxp", "mpec"):
         raise InputError(f"route must be nfxp or mpec, but is {route!r}; choose one.")
+    if not (np.ndim(penalty) == 0 and 0 <= penalty < np.inf):
+        raise InputError(f"penalty must be a finite number, 0 or above, but is {penalty}.")
+    climber = SciPy() if optimizer is None else optimizer
+    limit = climber.default_limit if max_iterations is None else max_iterations
+    check_count("max_iterations", limit)
     with jax.enable_x64(True):
         start = jnp.asarray(theta0, jnp.float64)
-        mdp = model(start)
-        panel.check(mdp)
-        counts = panel.counts(mdp)
-        if weights is not None:
-            counts = counts * np.asarray(weights, float)[:, None, None]
-        table = jnp.asarray(counts.sum(axis=0))
+        if not np.isfinite(start).all():
+            raise InputError(f"theta0 must be finite, but is {np.asarray(start).tolist()}.")
+        table = jnp.asarray(panel.table(model(start), weights))
         size = max(float(table.sum()), 1.0)
-
-        def parts(theta: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-            found = weighted_likelihood(model, jnp.asarray(theta), table, temperature)
-            value, slope, curvature = (np.asarray(x) for x in found)
-            return float(value), slope, curvature
-
+        alpha = check_temperature(temperature)
+        one, none = jnp.asarray(1.0), jnp.asarray(0.0)
+        choices = _Choices(model, table, alpha, one * penalty, one * size)
         if route == "nfxp":
-            found = _nested(parts, np.asarray(start), size, penalty, max_iterations)
+            found = climber.free(_loss, start, choices, limit)
         else:
-            found = _constrained(model, start, table, size, temperature, penalty, max_iterations)
+            values = jnp.asarray(solve(model(start), alpha).v)
+            both = jnp.concatenate([start, values])
+            found = climber.constrained(_loss_of_both, _violation, both, choices, limit)
         theta = np.asarray(found.x[: start.size])
-        value, slope, curvature = parts(theta)
-        each = np.asarray(score_table(model, jnp.asarray(theta), temperature))
+        if np.isfinite(theta).all():
+            model(jnp.asarray(theta))  # its rows are checked where theta is concrete
+        # the same program as SciPy's steps
+        whole = expansion(_loss, jnp.asarray(theta), choices._replace(penalty=none, size=one))
+        value, slope, curvature = (-np.asarray(x) for x in whole)
+        each = np.asarray(score_table(model, jnp.asarray(theta), alpha))
         outer = np.einsum("sa,sak,sal->kl", np.asarray(table), each, each)
         slope = slope - penalty * theta
         curvature = curvature - penalty * np.eye(theta.size)
         converged = bool(np.isfinite(value) and np.abs(slope).max() <= 1e-5 * size)
         return Estimate(
-            theta, value, slope, curvature, outer, int(found.nit), converged, str(found.message)
+            theta, float(value), slope, curvature, outer, found.iterations, converged, found.message
         )
 
 
-def _nested(parts: Callable[..., Any], start, size, penalty, max_iterations) -> Any:
-    seen: dict[bytes, Any] = {}
-
-    def at(theta: np.ndarray) -> Any:
-        key = theta.tobytes()
-        if key not in seen:
-            seen.clear()
-            value, slope, curvature = parts(theta)
-            seen[key] = (
-                (penalty / 2 * theta @ theta - value) / size,
-                (penalty * theta - slope) / size,
-                (penalty * np.eye(theta.size) - curvature) / size,
-            )
-        return seen[key]
-
-    return minimize(
-        lambda x: at(x)[0], start, jac=lambda x: at(x)[1], hess=lambda x: at(x)[2],
-        method="trust-exact", options={"gtol": 1e-9, "maxiter": max_iterations},
-    )  # fmt: skip
+def _loss(theta: Float[Array, " K"], choices: _Choices) -> Float[Array, ""]:
+    """Minus the penalised log-likelihood of an observation, with the MDP solved at theta."""
+    log_policy = log_policy_table(choices.model, theta, choices.temperature)
+    return _penalised(theta, log_policy, choices)
 
 
-def _constrained(model, start, table, size, temperature, penalty, max_iterations) -> Any:
-    alpha = check_temperature(temperature)
-    count = start.size
+def _loss_of_both(x: Float[Array, " N"], choices: _Choices) -> Float[Array, ""]:
+    """The same at (theta, v), whether v solves the MDP or not."""
+    theta, problem, q = _split(x, choices)
+    log_policy = (q - problem.value(q)[:, None]) / choices.temperature
+    if problem.mask is not None:
+        log_policy = jnp.where(problem.mask, log_policy, 0)
+    return _penalised(theta, log_policy, choices)
 
-    def split(x):
-        problem = wide_problem(model(x[:count]), alpha)
-        return problem, problem.lookahead(x[count:])
 
-    @jax.jit
-    def loss(x):
-        problem, q = split(x)
-        log_policy = (q - problem.value(q)[:, None]) / alpha
-        if problem.mask is not None:
-            log_policy = jnp.where(problem.mask, log_policy, 0)
-        return (penalty / 2 * x[:count] @ x[:count] - (table * log_policy).sum()) / size
+def _violation(x: Float[Array, " N"], choices: _Choices) -> Float[Array, " S"]:
+    """v − B_θ v."""
+    theta, problem, q = _split(x, choices)
+    return x[theta.size :] - problem.value(q)
 
-    @jax.jit
-    def violation(x):
-        problem, q = split(x)
-        return x[count:] - problem.value(q)
 
-    x0 = np.concatenate([np.asarray(start), np.asarray(solve(model(start), temperature).v)])
-    gradient, jacobian = jax.jit(jax.grad(loss)), jax.jit(jax.jacfwd(violation))
-    return minimize(
-        lambda x: float(loss(x)), x0, jac=lambda x: np.asarray(gradient(x)), method="SLSQP",
-        constraints={"type": "eq", "fun": lambda x: np.asarray(violation(x)),
-                     "jac": lambda x: np.asarray(jacobian(x))},
-        options={"maxiter": max_iterations, "ftol": 1e-14},
-    )  # fmt: skip
+def _penalised(theta: Array, log_policy: Array, choices: _Choices) -> Array:
+    shrunk = jnp.asarray(choices.penalty) / 2 * (theta @ theta)
+    return (shrunk - jnp.sum(choices.table * log_policy)) / choices.size
+
+
+def _split(x: Array, choices: _Choices) -> tuple[Array, Problem, Array]:
+    theta = x[: x.size - len(choices.table)]
+    problem = wide_problem(choices.model(theta), choices.temperature)
+    return theta, problem, problem.lookahead(x[theta.size :])

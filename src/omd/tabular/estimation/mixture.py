@@ -15,6 +15,7 @@ from omd.tabular.estimation.likelihood import Model, log_policy
 from omd.tabular.estimation.maximum import Estimate, estimate
 from omd.tabular.estimation.panel import Panel
 from omd.tabular.kernels import Numbers
+from omd.tabular.operators import Scalar
 
 
 class Mixture(NamedTuple):
@@ -35,8 +36,8 @@ def estimate_mixture(
     panel: Panel,
     theta0: Numbers,
     *,
-    temperature: float = 1.0,
-    tolerance: float = 1e-8,
+    temperature: Scalar = 1.0,
+    tolerance: Scalar = 1e-8,
     max_iterations: int = 500,
 ) -> Mixture:
     """Parameters [M, K] and shares of M types of agents by expectation and maximisation.
@@ -55,11 +56,10 @@ def estimate_mixture(
     with jax.enable_x64(True):
         mdp = model(jnp.asarray(rows[0]))
     panel.check(mdp)
-    counts = panel.counts(mdp)
     before, converged, count = -np.inf, False, 0
     types: list[Estimate] = []
     for count in range(1, max_iterations + 1):  # noqa: B007
-        joint = np.log(shares) + _by_agent(model, rows, counts, temperature)
+        joint = np.log(shares) + _by_agent(model, rows, panel, temperature)
         total = logsumexp(joint, axis=1, keepdims=True)
         posterior = np.exp(joint - total)
         value = float(total.sum())
@@ -76,10 +76,8 @@ def estimate_mixture(
     return Mixture(tuple(types), shares, posterior, value, count, converged)
 
 
-def _by_agent(model: Model, rows: np.ndarray, counts: np.ndarray, temperature: float) -> np.ndarray:
+def _by_agent(model: Model, rows: np.ndarray, panel: Panel, temperature: Scalar) -> np.ndarray:
     """log-likelihood of each agent's choices under each type, [N, M]."""
     with jax.enable_x64(True):
-        each = [np.asarray(log_policy(model, jnp.asarray(row), temperature)) for row in rows]
-    tables = np.stack(each)
-    # unavailable actions have no counts, and 0 · −∞ is NaN
-    return np.einsum("nsa,msa->nm", counts, np.where(np.isneginf(tables), 0, tables))
+        tables = [np.asarray(log_policy(model, jnp.asarray(row), temperature)) for row in rows]
+    return np.stack([table[panel.state, panel.action].sum(axis=1) for table in tables], axis=1)

@@ -27,9 +27,15 @@ class Panel(NamedTuple):
             ("next_state", self.next_state, mdp.num_states),
         ):
             seen = np.asarray(values)
-            if seen.shape != np.shape(self.state) or seen.ndim != 2:
+            if seen.shape != np.shape(self.state) or seen.ndim != 2 or not seen.size:
                 raise InputError(
-                    f"{name} has shape {seen.shape}; a panel needs [N, T] for all three arrays."
+                    f"{name} has shape {seen.shape}; a panel needs [N, T] for all three arrays, "
+                    "with one agent and one period at least."
+                )
+            if not np.issubdtype(seen.dtype, np.integer):
+                raise InputError(
+                    f"{name} must be whole numbers, but its type is {seen.dtype}; convert it to "
+                    "integers."
                 )
             wrong = (seen < 0) | (seen >= count)
             if wrong.any():
@@ -47,6 +53,26 @@ class Panel(NamedTuple):
                 f"agent {n} takes action {self.action[n, t]} at state {self.state[n, t]} in "
                 f"period {t}, but the MDP doesn't offer it there; correct the data or the mask."
             )
+
+    def table(self, mdp: MDP, weights: Numbers | None = None) -> Float[np.ndarray, "S A"]:
+        """How often each action was taken in each state, each agent counted `weights`[N] times.
+
+        Raises `InputError` as `check` does, and for weights that are not one finite number, 0 or
+        above, for each agent.
+        """
+        self.check(mdp)
+        counts = np.zeros((mdp.num_states, mdp.num_actions))
+        if weights is None:
+            np.add.at(counts, (self.state, self.action), 1.0)
+            return counts
+        each = np.asarray(weights)
+        if each.shape != np.shape(self.state)[:1] or not (np.isfinite(each) & (each >= 0)).all():
+            raise InputError(
+                f"weights have shape {each.shape} and values {each.ravel()[:3].tolist()}, …; give "
+                f"one finite number, 0 or above, for each of the {len(self.state)} agents."
+            )
+        np.add.at(counts, (self.state, self.action), each[:, None].astype(float))
+        return counts
 
     def counts(self, mdp: MDP) -> Float[np.ndarray, "N S A"]:
         """How often each agent took each action in each state."""
