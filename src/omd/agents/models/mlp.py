@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from omd.agents import networks
 from omd.agents.actions import to_unit
@@ -48,12 +48,7 @@ class Deterministic(Model):
         self, theta: PyTree, batch: Transition
     ) -> tuple[list[Float[Array, "batch obs"]], Float[Array, " batch"]]:
         """The numbers for each dimension of the next state, the mean first, and the reward."""
-        action = batch.action
-        if self.spec.num_actions is not None:
-            action = jax.nn.one_hot(action, self.spec.num_actions, dtype=self.dtype)
-        else:
-            action = to_unit(self.spec, action)
-        x = jnp.concatenate([batch.observation, action], axis=1).T
+        x = self._inputs(batch)
         if "joint" in theta:
             both = networks.apply(theta["joint"], x)
             out, reward = both[:-1].T, both[-1]
@@ -64,6 +59,24 @@ class Deterministic(Model):
         if self.settings.model_output == "change":
             mean = mean + batch.observation
         return [mean, *rest], reward
+
+    def _inputs(self, batch: Transition) -> Float[Array, "inputs batch"]:
+        """States and actions, features first."""
+        action = batch.action
+        if self.spec.num_actions is not None:
+            action = jax.nn.one_hot(action, self.spec.num_actions, dtype=self.dtype)
+        else:
+            action = to_unit(self.spec, action)
+        return jnp.concatenate([batch.observation, action], axis=1).T
+
+    def live_units(self, theta: PyTree, batch: Transition) -> dict[str, Int[Array, ""]]:
+        """By network and layer, such as `state_2`; units that only pad the width are never live."""
+        x = self._inputs(batch)
+        return {
+            f"{name}_{layer}": jnp.sum(jnp.any(outputs > 0, axis=1))
+            for name, mlp in theta.items()
+            for layer, outputs in enumerate(networks.hidden_outputs(mlp, x), 1)
+        }
 
 
 class Gaussian(Deterministic):

@@ -6,7 +6,7 @@ import abc
 from typing import ClassVar, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from omd.agents.setup import AgentPart
 from omd.types import PyTree, Transition
@@ -53,6 +53,11 @@ class Model(AgentPart, abc.ABC):
         `key` draws the samples of a stochastic model. Where rewards are known the minibatch's own
         are passed on.
         """
+
+    def live_units(self, theta: PyTree, batch: Transition) -> dict[str, Int[Array, ""]]:
+        """For each hidden layer, by name, how many of its units are above zero for at least one
+        transition of the minibatch; nothing where the model has no such layers to show."""
+        return {}
 
     def transition(self, prediction: Prediction, batch: Transition) -> Transition:
         """The minibatch with model-made rewards and next states; terminations stay true."""
