@@ -22,6 +22,10 @@ class Entry(NamedTuple):
     """Of a learner: what it sets of `Config`'s settings that were left open."""
     implicit_defaults: Mapping[str, Any] = MappingProxyType({})
     """The same for objectives that differentiate through the inner problem, on top of those."""
+    needs: str = ""
+    """Of an objective: what it asks of learner, model and data."""
+    source: str = ""
+    """Where it comes from."""
 
 
 BASES = {
@@ -68,18 +72,48 @@ _PARTS = (
     Entry(
         "objective", "omd", "the true Bellman error, through the optimal Q-function (eq. 12, 13)",
         "omd.agents.objectives.omd:Omd", "OMD",
+        needs="critics", source="Nikishin et al. 2021, eq. (12) and (13)",
     ),
     Entry(
         "objective", "mle", "likelihood of next states and rewards (eq. 1)",
         "omd.agents.objectives.mle:Mle", "MLE",
+        needs="nothing of the learner", source="eq. (1) of Nikishin et al. 2021",
     ),
     Entry(
         "objective", "vep", "values of random value functions at the next state (eq. 14)",
         "omd.agents.objectives.vep:Vep", "VEP",
+        needs="a model that predicts one state", source="Grimm et al. 2020; appendix D",
     ),
     Entry(
         "objective", "none", "nothing: no model, the learner trains on true transitions",
-        "omd.agents.objectives.none:ModelFree", "no model",
+        "omd.agents.objectives.none:ModelFree", "no model", needs="no model",
+    ),
+    Entry(
+        "objective", "vagram", "squared errors weighted by the gradient of the value",
+        "omd.agents.objectives.vagram:Vagram", "VaGraM",
+        needs="critics, the policy's actions", source="Voelcker et al. 2022",
+    ),
+    Entry(
+        "objective", "vaml", "values after m model steps against b Bellman backups",
+        "omd.agents.objectives.vaml:Vaml", "VAML",
+        needs="values, m + b transitions in a row, samples of a stochastic model if calibrated",
+        source="Farahmand 2018; Schrittwieser et al. 2020 (b ≥ 1); Voelcker et al. 2025",
+    ),
+    Entry(
+        "objective", "paml", "policy gradients at true and at model-made next states",
+        "omd.agents.objectives.paml:Paml", "PAML",
+        needs="critics, a policy with parameters", source="Abachi et al. 2020",
+    ),
+    Entry(
+        "objective", "self-prediction", "next states seen through an encoder that learns as well",
+        "omd.agents.objectives.self_prediction:SelfPrediction", "self-prediction",
+        needs="nothing of the learner, or what the objective beside it needs",
+        source="Grill et al. 2020; Schwarzer et al. 2021",
+    ),
+    Entry(
+        "objective", "taskmet", "a likelihood whose weights learn through the model's fit",
+        "omd.agents.objectives.taskmet:TaskMet", "TaskMet",
+        needs="critics; second derivatives of the model", source="Bansal et al. 2023",
     ),
     Entry(
         "learner", "soft-q", "soft Q-learning for discrete actions (eq. 3, appendix D)",

@@ -88,7 +88,12 @@ class Config:
     replay_capacity: int | None = setting(
         None, "Transitions the replay buffer keeps; all of them by default.", low=1
     )
-    distractors: int = setting(0, "Standard normal numbers added to the observation.", low=0)
+    distractors: int = setting(0, "Numbers without use added to the observation.", low=0)
+    distractor_kind: Literal["noise", "linear", "controlled"] = setting(
+        "noise",
+        "What distractors are: fresh standard normal numbers, linear dynamics that such numbers "
+        "drive, or linear dynamics that the agent's actions drive too.",
+    )
 
     hypergradient: str | type | Part | None = setting(
         None,

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+import omd
 from omd import envs
 
 KEYS = jax.random.split(jax.random.key(7), 4)
@@ -73,3 +74,42 @@ def test_noise_of_a_lane_does_not_depend_on_the_others(unroll: Any) -> None:
     among = unroll(four, KEYS, 100)[1]
     alone = unroll(one, KEYS[2:3], 100)[1]
     np.testing.assert_array_equal(among.observation[:, 2:3], alone.observation)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "kind"), [("CartPole-v1", "linear"), ("Pendulum-v1", "controlled")]
+)
+def test_structured_distractors_follow_their_dynamics(unroll: Any, kind: str, env_id: str) -> None:
+    env = envs.make(env_id, lanes=4, distractors=3, distractor_kind=kind)
+    _, steps = unroll(env, KEYS, 300)
+    plain = unroll(envs.make(env_id, lanes=4), KEYS, 300)[1]
+    size = plain.observation.shape[-1]
+    own = steps.next_observation[..., :size]
+    np.testing.assert_allclose(own, plain.next_observation, rtol=1e-4, atol=1e-5)
+    x = np.asarray(steps.next_observation[..., size:])
+    np.testing.assert_array_equal(steps.observation[..., size:], x)
+    # least squares finds the rotation, in all entries at once: what is left is no more than noise
+    before, after = (part.reshape(-1, 3) for part in (x[:-1], x[1:]))
+    found = np.linalg.lstsq(before, after, rcond=None)[0].T
+    lengths = np.linalg.svd(found)[1]
+    np.testing.assert_allclose(lengths, 0.95, atol=0.06)
+    left = after - before @ found.T
+    share = {"linear": 1.0, "controlled": 0.5}[kind]
+    assert left.var() > 0.9 * share * (1 - 0.95**2)
+
+
+def test_controlled_distractors_know_the_action() -> None:
+    env = envs.make("CartPole-v1", lanes=4, distractors=3, distractor_kind="controlled")
+    state, _ = env.reset(KEYS)
+    after = [env.step(state, np.full(4, a), KEYS)[1].observation[:, 4:] for a in (0, 1)]
+    # the same noise: the difference is that of B's columns, the same in each lane
+    gap = np.asarray(after[1] - after[0])
+    assert np.abs(gap[0]).max() > 0.01
+    np.testing.assert_allclose(gap, np.tile(gap[:1], (4, 1)), atol=1e-6)
+
+
+def test_an_unknown_kind_of_distractors_is_one_sentence() -> None:
+    with pytest.raises(omd.InputError, match=r"unknown kind of distractors 'noisy'.*noise"):
+        envs.make("CartPole-v1", lanes=1, distractors=3, distractor_kind="noisy")
+    with pytest.raises(omd.InputError, match=r"distractor_kind 'noisy'.*noise"):
+        omd.Config(distractors=3, distractor_kind="noisy")

@@ -58,7 +58,8 @@ def test_figure_4(folder, tmp_path):
     paths = figure_4.make(tmp_path, budget="smoke", sweeps=[folder])
     found = check(
         tmp_path, 4, paths,
-        "panel,objective,model_hidden,distractors,seed,inner_learning_rate,tau,final_return",
+        "panel,objective,model_hidden,distractors,seed,inner_learning_rate,tau,final_return,"
+        "best_window_return,draw",
     )  # fmt: skip
     assert {r["panel"] for r in found} == {"left"}
     frame = omd.results(folder)

@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -103,3 +105,20 @@ def test_a_lane_by_its_index_is_the_lane_by_itself():
             (jax.tree.map(lambda x, i=lane: x[i], both), replay.sample(both, bits, spec, (lane,))),
             (alone[lane], replay.sample(alone[lane], bits, spec)),
         )
+
+
+@pytest.mark.parametrize("noise", [0, 2])
+@pytest.mark.parametrize("added", [3, 5, 9, 12])
+def test_windows_are_transitions_that_were_added_one_after_another(noise, added):
+    spec = EnvSpec("probe", 1 + noise, num_actions=3, distractors=noise)
+    buffer = replay.empty(spec, 5, jnp.float32)
+    for i in range(added):
+        seen, after = (jnp.full(1 + noise, j, jnp.float32) for j in (i, i + 1))
+        buffer = replay.add(buffer, Transition(seen, jnp.int32(0), jnp.float32(i), after, False))
+    windows = replay.windows(buffer, jnp.arange(12, dtype=jnp.uint32), 3, spec)
+    rewards = np.stack([one.reward for one in windows])
+    held = min(added, 5)
+    assert sorted(set(rewards[0].tolist())) == list(range(added - held, added - 2))
+    np.testing.assert_array_equal(np.diff(rewards, axis=0), 1)
+    for one, following in itertools.pairwise(windows):
+        np.testing.assert_array_equal(one.next_observation, following.observation)

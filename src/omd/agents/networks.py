@@ -82,6 +82,15 @@ def apply(mlp: Mlp, x: Float[Array, "inputs batch"]) -> Float[Array, "outputs ba
     return _affine(mlp[-1], x)
 
 
+def hidden_outputs(mlp: Mlp, x: Float[Array, "inputs batch"]) -> list[Float[Array, "units batch"]]:
+    """What the units of each hidden layer give."""
+    found = []
+    for layer in mlp[:-1]:
+        x = relu(_affine(layer, x))
+        found.append(x)
+    return found
+
+
 def _affine(layer: eqx.nn.Linear, x: Float[Array, "inputs batch"]) -> Float[Array, "outputs batch"]:
     """weight · x + bias. The bias as a product: its gradient is one as well then, where XLA's CPU
     backend would sum over the batch in two passes, which cost an update a twentieth of its time."""
@@ -98,9 +107,7 @@ def tangent_kernel(
 ) -> Float[Array, "batch batch"]:
     """J Jᵀ for J = ∂(outputs · mlp(x))/∂(weights and biases) [batch, parameters], layer by layer:
     no matrix has a side of the parameters' number."""
-    inputs = [x]
-    for layer in mlp[:-1]:
-        inputs.append(relu(_affine(layer, inputs[-1])))
+    inputs = [x, *hidden_outputs(mlp, x)]
     kernel, delta = jnp.zeros((x.shape[1],) * 2, x.dtype), outputs
     for layer, a in zip(reversed(mlp), reversed(inputs), strict=True):
         kernel += (a.T @ a + 1) * (delta.T @ delta)

@@ -1,4 +1,5 @@
-"""Distractors: dimensions of the observation that are noise (section 7, appendix F)."""
+"""Distractors: dimensions of the observation without use: noise (section 7, appendix F), or the
+state of linear dynamics of their own."""
 
 from __future__ import annotations
 
@@ -83,3 +84,63 @@ class DistractedEnv:
     @staticmethod
     def _append(observation: Array, distractors: Array) -> Float[Array, "L obs"]:
         return jnp.concatenate([observation, distractors], axis=-1)
+
+
+DECAY = 0.95
+"""Of linear distractors: the share that is left of each after a step, turned."""
+
+
+class LinearEnv(DistractedEnv):
+    """Distractors x that a model can predict: x' = ρ R x + √(1 − ρ²) e with ρ = `DECAY`, R a fixed
+    rotation and e standard normal. x starts standard normal and stays so; episodes' ends don't
+    touch it. The state is (the environment's own, x)."""
+
+    def __init__(self, env: Env, size: int) -> None:
+        super().__init__(env, size)
+        rng = np.random.default_rng(0)  # a property of the environment, like its physics
+        rotation, triangle = np.linalg.qr(rng.standard_normal((size, size)))
+        self._rotation = (rotation * np.sign(np.diag(triangle))).astype(self.dtype)
+        inputs = env.spec.num_actions or env.spec.action_size or 1
+        directions = rng.standard_normal((size, inputs))
+        self._directions = (directions / np.linalg.norm(directions, axis=1, keepdims=True)).astype(
+            self.dtype
+        )
+
+    def reset(self, keys: Array) -> tuple[PyTree, Float[Array, "L obs"]]:
+        """Begin an episode in each lane; one typed key a lane."""
+        state, observation = self._env.reset(keys)
+        x = self._noise(keys, Draw.EPISODE_NOISE)
+        return (state, x), self._append(observation, x)
+
+    def step(self, state: PyTree, action: Array, keys: Array) -> tuple[PyTree, Step]:
+        """Advance all lanes."""
+        own, x = state
+        own, step = self._env.step(own, action, keys)
+        driven = self._driven(action, self._noise(keys, Draw.NOISE))
+        x = DECAY * x @ self._rotation.T + (1 - DECAY**2) ** 0.5 * driven
+        return (own, x), step._replace(
+            observation=self._append(step.observation, x),
+            next_observation=self._append(step.next_observation, x),
+        )
+
+    def _driven(self, action: Array, drawn: Float[Array, "L size"]) -> Float[Array, "L size"]:
+        """e, from the step's action and standard normal numbers."""
+        return drawn
+
+
+class ControlledEnv(LinearEnv):
+    """Linear distractors that the agent's actions drive: e = (B u + n)/√2, n standard normal, u
+    the action (one-hot; continuous ones in [−1, 1]), rows of B fixed, of length 1."""
+
+    def _driven(self, action: Array, drawn: Float[Array, "L size"]) -> Float[Array, "L size"]:
+        spec = self.spec
+        if spec.num_actions is not None:
+            u = jax.nn.one_hot(action, spec.num_actions, dtype=drawn.dtype)
+        else:
+            low, high = (np.asarray(b, drawn.dtype) for b in (spec.action_low, spec.action_high))
+            u = (2 * action - low - high) / (high - low)
+        return (u @ self._directions.T + drawn) / 2**0.5
+
+
+KINDS = {"noise": DistractedEnv, "linear": LinearEnv, "controlled": ControlledEnv}
+"""The setting `distractor_kind`."""

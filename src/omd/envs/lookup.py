@@ -14,11 +14,11 @@ from jax.typing import DTypeLike
 from omd import parts
 from omd.config import checked_env, env_text
 from omd.envs import from_gymnasium, from_gymnax, from_mjx
-from omd.envs.distractors import DistractedEnv
+from omd.envs.distractors import KINDS
 from omd.envs.from_gymnasium import GymnasiumEnv
 from omd.envs.jax_env import JaxEnv, failed
 from omd.envs.protocol import Env
-from omd.errors import InputError, nearest
+from omd.errors import InputError, closest, nearest
 
 
 class Source(NamedTuple):
@@ -43,6 +43,7 @@ def make(
     lanes: int,
     arguments: Mapping[str, Any] | None = None,
     distractors: int = 0,
+    distractor_kind: str = "noise",
     dtype: DTypeLike = jnp.float32,
     render_mode: str | None = None,
     workers: int | None = None,
@@ -57,8 +58,9 @@ def make(
     `gymnasium.make`, of the class or function, or fields of gymnax' parameters.
 
     Observations come as vectors, discrete ones as one-hot vectors, followed by `distractors`
-    standard normal numbers (section 7). `dtype` is that of observations and rewards, and of all
-    floats in the state of a JAX environment; float64 needs `jax.enable_x64`. `render_mode` is
+    numbers: standard normal ones (section 7), or by `distractor_kind` those of linear dynamics that
+    noise ("linear") or the actions too ("controlled") drive. `dtype` is that of observations and
+    rewards, and of all floats in the state of a JAX environment; float64 needs `jax.enable_x64`. `render_mode` is
     Gymnasium's. `workers` is how many processes step a host environment's lanes, 0 for none; by
     default those of Gymnasium go to one a core where their steps are long enough to gain by it.
     The numbers are the same.
@@ -67,6 +69,7 @@ def make(
     made, and for one that has spaces that agents here can't use.
     """
     lanes, distractors = _count("lanes", lanes, 1), _count("distractors", distractors, 0)
+    closest("kind of distractors", distractor_kind, KINDS)
     dtype = jnp.dtype(dtype)
     if dtype not in (jnp.float32, jnp.float64):
         raise InputError(f"dtype is {dtype}: use float32 or float64")
@@ -88,7 +91,7 @@ def make(
     else:
         pair = _LOADERS[source.backend](source.id, source.made, arguments)
         made = JaxEnv(source.id, *pair, lanes=lanes, dtype=dtype)
-    return DistractedEnv(made, distractors) if distractors else made
+    return KINDS[distractor_kind](made, distractors) if distractors else made
 
 
 def on_host(env: Any) -> bool:

@@ -24,9 +24,12 @@ from omd.runs.provenance import provenance
 Progress = Callable[[str], None]
 """Hears a line of text now and then."""
 
-PALETTE = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Colours of curves (Okabe and Ito's)."""
-MARKS = ("o", "s", "^", "D", "v", "P", "X")
+PALETTE = (
+    "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000",
+    "#882255", "#999933", "#44AA99", "#332288", "#661100", "#888888", "#AA4499",
+)  # fmt: skip
+"""Colours of curves: Okabe and Ito's, then some of Tol's."""
+MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*", "d", "8")
 GREY = "#666666"
 
 SETTINGS = {

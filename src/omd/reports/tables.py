@@ -58,13 +58,16 @@ def show(run: Run) -> None:
 
 def show_plan(spec, options, workers: int | None, group_size: int | None) -> None:
     """What a sweep would do: groups, lanes, FLOPs, memory, time."""
-    from omd.sweeps import display, driver
+    from omd.sweeps import display, driver, race
 
     wanted = driver.resolve(spec, options)
+    lanes = race.expected(wanted.points, wanted.lanes)
     machine, groups, seconds, _ = driver.plan(
-        wanted.lanes, workers=workers, group_size=group_size, timed=True
+        lanes, workers=workers, group_size=group_size, timed=True
     )
-    display.show_plan(wanted.name, wanted.lanes, groups, seconds, machine)
+    display.show_plan(wanted.name, lanes, groups, seconds, machine)
+    if wanted.points:
+        print(race.budget(wanted.points))
 
 
 def show_sweep(sweep: Sweep) -> int:
@@ -137,7 +140,14 @@ def _lines(section: str, out: pathlib.Path, brief: bool) -> list[str]:
     if section == "runs":
         return _runs(out)
     entries = catalogue.entries(SECTIONS[section]).values()
-    return [f"{entry.name}: {entry.purpose}" for entry in entries]
+    return [f"{entry.name}: {entry.purpose}{_origin(entry, brief)}" for entry in entries]
+
+
+def _origin(entry: catalogue.Entry, brief: bool) -> str:
+    """What a part needs and where it comes from, in a list of one kind."""
+    words = [f"needs {entry.needs}"] if entry.needs else []
+    words += [f"from {entry.source}"] if entry.source else []
+    return f" ({'; '.join(words)})" if words and not brief else ""
 
 
 def _show_part(console: rich.console.Console, kind: str, text: str) -> None:
@@ -149,6 +159,9 @@ def _show_part(console: rich.console.Console, kind: str, text: str) -> None:
     console.print(f"{kind} {name}: {words}", soft_wrap=True, markup=False)
     if entry:
         console.print(f"class: {entry.where}", soft_wrap=True, markup=False)
+        for name, words in (("needs", entry.needs), ("source", entry.source)):
+            if words:
+                console.print(f"{name}: {words}", soft_wrap=True, markup=False)
     settings = parts.settings_of(cls)
     if not settings:
         console.print("no settings of its own")

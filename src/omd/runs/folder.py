@@ -43,6 +43,7 @@ def program_of(config: Config, lanes: int | None = None) -> Program:
     lanes = lanes or len(config.seed_list)
     make = functools.partial(
         envs.make, config.env, arguments=config.env_arguments, distractors=config.distractors,
+        distractor_kind=config.distractor_kind,
         dtype=jnp.dtype(config.precision),
     )  # fmt: skip
     env = make(lanes=lanes)

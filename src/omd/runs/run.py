@@ -212,6 +212,7 @@ def resolved(config: Config) -> Settings:
     with folder.precision(config):
         made = envs.make(
             config.env, lanes=1, arguments=config.env_arguments, distractors=config.distractors,
+            distractor_kind=config.distractor_kind,
             dtype=jnp.dtype(config.precision),
         )  # fmt: skip
         try:

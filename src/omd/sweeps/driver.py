@@ -9,7 +9,8 @@ from typing import Any
 
 from omd.errors import InputError, closest
 from omd.runs.signals import Stop
-from omd.sweeps import spec
+from omd.settings import Settings
+from omd.sweeps import race, spec
 from omd.sweeps.display import display
 from omd.sweeps.engines import local
 from omd.sweeps.plan import Group, Machine
@@ -78,22 +79,43 @@ def run(
         else:
             _, groups, _, origin = plan(wanted.lanes, workers=workers, group_size=group_size)
             sweep = Sweep.create(path, wanted, groups, origin)
-    if not missing(sweep):
+    if not missing(sweep) and not _next(sweep):
         return _written(sweep)
     machine, *_ = plan((), workers=workers, group_size=group_size)
     sweep.forgive()
+    begin = True
     try:
-        with Stop() as stop, display(sweep, progress) as screen:
-            if engine == "ray":
-                on_ray.run(sweep, machine, address, lambda: stop.requested, screen)
-            else:
-                local.run(sweep, machine, lambda: stop.requested, screen)
+        with Stop() as stop:
+            while not stop.requested:
+                if lanes := _next(sweep):
+                    _, groups, *_ = plan(lanes, workers=workers, group_size=group_size)
+                    sweep = sweep.grown(lanes, groups)
+                waiting = [g for g in missing(sweep) if not sweep.error(g)]
+                if not waiting:
+                    break
+                with display(sweep, progress) as screen:
+                    if begin and sweep.points:
+                        screen.say(race.budget(sweep.points))
+                    begin = False
+                    if engine == "ray":
+                        on_ray.run(sweep, machine, address, lambda: stop.requested, screen)
+                    else:
+                        local.run(sweep, machine, lambda: stop.requested, screen)
     except InputError as error:
         count = len(sweep.groups) - len(missing(sweep))
         raise InputError(
             f"{error} ({count} of {len(sweep.groups)} groups are finished and kept)"
         ) from error
     return _written(sweep)
+
+
+def _next(sweep: Sweep) -> list[Settings]:
+    """The lanes that the sweep's races ask for next, from what is finished."""
+    if not sweep.points:
+        return []
+    from omd.sweeps import collect
+
+    return race.missing(sweep.points, sweep.lanes, collect.finished_returns(sweep))
 
 
 def missing(sweep: Sweep) -> list[Group]:

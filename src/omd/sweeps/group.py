@@ -86,27 +86,34 @@ def _finish(
         lambda x: jax.ShapeDtypeStruct((len(lanes), *x.shape[1:]), x.dtype), state.agent.theta
     )
     initial = files.state_of(files.read_checkpoint(path / INITIAL), shapes)
-    errors = _model_errors(program, state, initial)
-    files.write_json(path / DONE, {"seconds": seconds, "random_model_mse": errors})
+    errors, live = _first_models(program, state, initial)
+    record = {"seconds": seconds, "random_model_mse": errors, "live_units": live}
+    files.write_json(path / DONE, record)
     for name in (folder.CHECKPOINT, INITIAL, PROGRESS):
         (path / name).unlink(missing_ok=True)
 
 
-def _model_errors(program: Program, state: LaneState, theta: PyTree) -> list[float]:
-    """Squared error of each lane's first model on the transitions that the lane has seen."""
+def _first_models(
+    program: Program, state: LaneState, theta: PyTree
+) -> tuple[list[float], dict[str, list[int]]]:
+    """Of each lane's first model on the transitions that the lane has seen: its squared error, and
+    the units of each hidden layer that are above zero for at least one of them."""
     held = min(int(np.asarray(state.step)[0]), program.config.capacity)
     index = np.linspace(0, held - 1, min(held, SAMPLE)).astype(np.uint32)
 
     @jax.jit
     def score(theta, buffer):
         batch = replay.sample(buffer, jnp.asarray(index), program.env.spec)
-        prediction = program.agent.model.predict(theta, batch, jax.random.key(0))
-        return squared_error(prediction, batch)
+        model = program.agent.model
+        prediction = model.predict(theta, batch, jax.random.key(0))
+        return squared_error(prediction, batch), model.live_units(theta, batch)
 
     def lane(number: int) -> PyTree:
         return jax.tree.map(lambda x: x[number], (theta, state.replay))
 
-    return [float(score(*lane(number))) for number in range(program.lanes)]
+    found = [score(*lane(number)) for number in range(program.lanes)]
+    live = {name: [int(one[name]) for _, one in found] for name in found[0][1]}
+    return [float(error) for error, _ in found], live
 
 
 def _first(tree: PyTree, lanes: int) -> PyTree:

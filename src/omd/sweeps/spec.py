@@ -8,7 +8,7 @@
     objective = ["omd", "mle"]
     model_hidden = [1, 3]
 
-Imports no JAX.
+A grid may choose some of its settings by a race; see `race`. Imports no JAX.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ import os
 import pathlib
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omd.config import SETTINGS, Config
 from omd.errors import InputError, closest
 from omd.runs import stored
 from omd.settings import Settings, resolve
+from omd.sweeps import race
 from omd.sweeps.probe import spec_of
 
 TABLES = ("about", "base", "grid")
@@ -39,6 +40,9 @@ class Spec:
     name: str
     about: str
     lanes: tuple[Settings, ...]
+    """Of raced grids those of the first stage."""
+    points: tuple[race.Point, ...] = ()
+    """Of raced grids."""
 
 
 def shipped() -> list[str]:
@@ -101,27 +105,40 @@ def _build(name: str, values: Mapping[str, Any], options: dict[str, list[Any]]) 
     if not grids:
         raise InputError("the sweep has no grid: give at least one table [[grid]]")
     lanes: dict[Settings, None] = {}
+    points: list[race.Point] = []
     for number, grid in enumerate(grids, 1):
         if not isinstance(grid, Mapping):
             raise InputError(f"grid {number} is {grid!r}: write it as a table [[grid]]")
-        for settings in _points(number, base, grid, options):
+        axes, raced = _axes(number, base, grid, options)
+        combinations: list[Settings] = []
+        for combination in itertools.product(*axes.values()):
+            settings = dict(zip(axes, combination, strict=True))
             try:
                 config = Config(**settings)
                 found = resolve(config, spec_of(config))
             except InputError as error:
-                varied = ", ".join(f"{k} {settings[k]!r}" for k in {**grid, **options})
+                named = [k for k in {**grid, **options} if k in settings]
+                varied = ", ".join(f"{k} {settings[k]!r}" for k in named)
                 raise InputError(f"grid {number}, at {varied or 'defaults'}: {error}") from error
+            combinations.append(found)
+        if raced is not None:
+            points += race.points(raced, combinations)
+            continue
+        for found in combinations:
             # a point that two grids name is one lane
             lanes |= {dataclasses.replace(found, seeds=(s,)): None for s in found.seed_list}
-    return Spec(name, str(values.get("about", "")), tuple(lanes))
+    lanes |= dict.fromkeys(race.missing(points, lanes, {}))
+    return Spec(name, str(values.get("about", "")), tuple(lanes), tuple(points))
 
 
-def _points(
+def _axes(
     number: int, base: Mapping[str, Any], grid: Mapping[str, Any], options: dict[str, list[Any]]
-) -> Iterator[dict[str, Any]]:
-    """The settings of each point of a grid."""
+) -> tuple[dict[str, list[Any]], race.Race | None]:
+    """The values of each setting of a grid, and its race."""
     axes: dict[str, list[Any]] = {}
-    for name, value in {**base, **grid, **options}.items():
+    given = {**base, **grid, **options}
+    raced = given.pop("race", None)
+    for name, value in given.items():
         closest("setting", name, SETTINGS)
         if name == "seeds":  # no axis: how many lanes each point has
             if name in options:
@@ -131,8 +148,12 @@ def _points(
         axes[name] = list(value) if isinstance(value, list) else [value]
         if not axes[name]:
             raise InputError(f"grid {number} has no value for {name}: give at least one")
-    for point in itertools.product(*axes.values()):
-        yield dict(zip(axes, point, strict=True))
+    if raced is None:
+        return axes, None
+    try:
+        return axes, race.read(raced, axes)
+    except InputError as error:
+        raise InputError(f"grid {number}: {error}") from error
 
 
 def to_json(lanes: Sequence[Settings]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A sweep's folder: its lanes and groups, who works on which, what is finished.
 
-    sweep.json               lanes and groups, fixed when the sweep begins
+    sweep.json               lanes and groups, fixed when the sweep begins; races add lanes
     groups/0007/             metrics.parquet, checkpoint.safetensors, provenance.json, progress.json
       done.json, agents.safetensors        once finished, in place of the checkpoint
       error.json                           if it failed
@@ -23,6 +23,7 @@ import filelock
 
 from omd.errors import InputError
 from omd.settings import Settings
+from omd.sweeps import race
 from omd.sweeps import spec as specs
 from omd.sweeps.plan import Group
 
@@ -46,6 +47,8 @@ class Sweep:
                 for i, g in enumerate(values["groups"])
             )
             self.provenance: dict[str, Any] = values["provenance"]
+            self.points = race.from_json(values.get("points", ()))
+            self._begun = int(values.get("begun", len(self.lanes)))
         except (KeyError, TypeError) as error:
             raise InputError(f"{self.path / SWEEP} can't be read: {error!r} is missing") from error
 
@@ -73,9 +76,13 @@ class Sweep:
                         "name": spec.name,
                         "about": spec.about,
                         "provenance": provenance,
-                        **specs.to_json(spec.lanes),
-                        "groups": [{**g._asdict(), "lanes": list(g.lanes)} for g in groups],
+                        **_plan(spec.lanes, groups),
                     }
+                    if spec.points:
+                        values |= {
+                            "begun": len(spec.lanes),
+                            "points": race.to_json(spec.points),
+                        }
                     write(path / SWEEP, values)
         except OSError as error:
             raise InputError(f"{path} can't be written: {error.strerror}") from error
@@ -83,17 +90,36 @@ class Sweep:
         sweep.check(spec)
         return sweep
 
+    def grown(self, lanes: Sequence[Settings], groups: Sequence[Group]) -> Sweep:
+        """The sweep with the lanes that its races ask for next, in groups that number those new
+        lanes from 0; or as another process has grown it meanwhile."""
+        with filelock.FileLock(self.path / ".lock"):
+            now = Sweep(self.path)
+            if len(now.lanes) == len(self.lanes):
+                count = len(self.lanes)
+                added = [g._replace(lanes=tuple(count + n for n in g.lanes)) for g in groups]
+                values = _read(self.path / SWEEP) or {}
+                values |= _plan([*self.lanes, *lanes], [*self.groups, *added])
+                write(self.path / SWEEP, values)
+        return Sweep(self.path)
+
     def check(self, spec: specs.Spec) -> None:
         """Raises `InputError` if this is another sweep than `spec`."""
-        if set(self.lanes) == set(spec.lanes):
-            return
-        extra = [lane for lane in spec.lanes if lane not in set(self.lanes)]
+        begun = self.lanes[: self._begun]
+        if set(begun) == set(spec.lanes):
+            if self.points == spec.points:
+                return
+            raise InputError(
+                f"{self.path} holds another sweep ({self.name!r}, with another race): choose "
+                f"another folder, or go on with that one by `omd sweep {self.path}`"
+            )
+        extra = [lane for lane in spec.lanes if lane not in set(begun)]
         lane = extra[0] if extra else None
-        words = f"it has {len(self.lanes)} lanes, not {len(spec.lanes)}"
+        words = f"it has {len(begun)} lanes, not {len(spec.lanes)}"
         if lane is not None:
             mine = lane.to_dict()
             near = min(
-                (other.to_dict() for other in self.lanes),
+                (other.to_dict() for other in begun),
                 key=lambda theirs: sum(theirs[k] != mine[k] for k in mine),
             )
             differing = [f"{k} {near[k]!r}, not {mine[k]!r}" for k in mine if near[k] != mine[k]]
@@ -148,6 +174,14 @@ class Sweep:
             yield True
         finally:
             lock.release()
+
+
+def _plan(lanes: Sequence[Settings], groups: Sequence[Group]) -> dict[str, Any]:
+    """Lanes and groups as plain values."""
+    return {
+        **specs.to_json(lanes),
+        "groups": [{**g._asdict(), "lanes": list(g.lanes)} for g in groups],
+    }
 
 
 def write(path: pathlib.Path, values: dict[str, Any]) -> None:

@@ -45,6 +45,7 @@ class Trained:
                 lanes=1,
                 arguments=self.config.env_arguments,
                 distractors=self.config.distractors,
+                distractor_kind=self.config.distractor_kind,
                 dtype=dtype,
             )
             self.agent = agents.build(self.config, self.env.spec, group.padded)

@@ -252,7 +252,10 @@ class Program:
         )
 
     def _minibatches(self, buffer, bits, lane=()):
-        return [replay.sample(buffer, b, self.env.spec, lane) for b in bits]
+        spec, size = self.env.spec, self.agent.objective.window
+        if size == 1:
+            return [replay.sample(buffer, b, spec, lane) for b in bits]
+        return [one for b in bits for one in replay.windows(buffer, b, size, spec, lane)]
 
     def _update(self, agents, batches, key, hyper):
         return self.agent.update(agents, batches, jax.random.wrap_key_data(key), hyper)

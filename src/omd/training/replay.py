@@ -75,6 +75,24 @@ def sample(
     index = (bits % held).astype(jnp.int32)
     if noise:  # the slot after the newest transition holds half of one
         index = (index + jnp.maximum(added - capacity, 0)) % count
+    return _at(replay, index, spec, lane)
+
+
+def windows(
+    replay: Replay, bits: UInt32[Array, " batch"], size: int, spec: EnvSpec, lane: Lane = ()
+) -> list[Transition]:
+    """`size` minibatches: transitions of the lane drawn uniformly, the ones that were added after
+    them, and so on. The buffer must hold `size` transitions or more."""
+    count, noise = replay.distractors.shape[-2:]
+    added = replay.added[lane]
+    held = jnp.minimum(added, count - (noise > 0))
+    first = (bits % (held - size + 1).astype(jnp.uint32)).astype(jnp.int32) + added - held
+    return [_at(replay, (first + i) % count, spec, lane) for i in range(size)]
+
+
+def _at(replay: Replay, index: Int[Array, " batch"], spec: EnvSpec, lane: Lane) -> Transition:
+    """The transitions in these slots."""
+    count, noise = replay.distractors.shape[-2:]
     rows = replay.rows.at[(*lane, index)].get(mode="promise_in_bounds")
     own, action_size = spec.observation_size - noise, spec.action_size or 1
     ends = [own, own + action_size, own + action_size + 1]

@@ -121,6 +121,35 @@ class Learner(AgentPart, abc.ABC):
         """V(s) of the target networks, differentiable in the observation. `key` draws a where the
         learner samples it."""
 
+    def action_values(
+        self, target: PyTree, observation: Float[Array, "batch obs"], hyper: Hyper, key: Array
+    ) -> Float[Array, "critics batch"]:
+        """Q(s, a) of each target critic at the policy's action, which is a constant to gradients;
+        differentiable in s. V(s) in one row where the learner doesn't say otherwise."""
+        return self.value(target, observation, hyper, key)[None]
+
+    @property
+    def has_policy(self) -> bool:
+        """Whether there is a policy with parameters and a loss, for objectives that ask for its
+        gradient; `policy` and `policy_loss` are given then."""
+        return False
+
+    def policy(self, state: Any) -> PyTree:
+        """The policy's parameters."""
+        raise NotImplementedError
+
+    def policy_loss(
+        self,
+        policy: PyTree,
+        state: Any,
+        observation: Float[Array, "batch obs"],
+        hyper: Hyper,
+        key: Array,
+    ) -> Float[Array, ""]:
+        """Mean of α log π(a|s) − Q(s, a) over these states, Q the smaller target critic, α a
+        constant; differentiable twice, in the policy's parameters and the states."""
+        raise NotImplementedError
+
     @abc.abstractmethod
     def sample(
         self, state: Any, observation: Float[Array, "batch obs"], hyper: Hyper, key: Array

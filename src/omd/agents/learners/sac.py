@@ -180,6 +180,37 @@ class Sac(Learner):
         value = smallest(self.q(target.critics, x, unit))
         return value - jnp.exp(target.log_temperature) * log_density
 
+    def action_values(
+        self, target: SacTarget, observation: Float[Array, "batch obs"], hyper: Hyper, key: Array
+    ) -> Float[Array, "critics batch"]:
+        """Q_w̄(s, a) of each target critic, a ~ π(·|s) a constant."""
+        x = observation.T
+        unit, _ = self.squashed(target.actor, x, self._normal(key, x))
+        return self.q(target.critics, x, jax.lax.stop_gradient(unit))
+
+    @property
+    def has_policy(self) -> bool:
+        """The actor."""
+        return True
+
+    def policy(self, state: SacState) -> PyTree:
+        """The actor's parameters."""
+        return state.target.actor
+
+    def policy_loss(
+        self,
+        policy: PyTree,
+        state: SacState,
+        observation: Float[Array, "batch obs"],
+        hyper: Hyper,
+        key: Array,
+    ) -> Float[Array, ""]:
+        """Mean of α log π(a|s) − min Q_w̄(s, a), a drawn by `key`."""
+        x = observation.T
+        unit, log_density = self.squashed(policy, x, self._normal(key, x))
+        value = smallest(self.q(state.target.critics, x, unit))
+        return jnp.mean(jnp.exp(state.target.log_temperature) * log_density - value)
+
     def sample(
         self, state: SacState, observation: Float[Array, "batch obs"], hyper: Hyper, key: Array
     ) -> tuple[Float[Array, "batch act"], Float[Array, " batch"]]:

@@ -113,6 +113,38 @@ class SoftQ(Learner):
         top = jax.lax.stop_gradient(jnp.max(q, axis=0))
         return top + temperature * jnp.log(jnp.sum(jnp.exp((q - top) / temperature), axis=0))
 
+    def action_values(
+        self, target: PyTree, observation: Float[Array, "batch obs"], hyper: Hyper, key: Array
+    ) -> Float[Array, "critics batch"]:
+        """Σ_a π(a|s) Q(s, a) of each target critic, π the target networks' policy, a constant."""
+        q = jnp.stack(self.q(target, observation))
+        weights = jax.nn.softmax(self._scores(jnp.mean(q, axis=0), hyper), axis=0)
+        return jnp.sum(jax.lax.stop_gradient(weights) * q, axis=1)
+
+    @property
+    def has_policy(self) -> bool:
+        """The softmax of the critics; the arg max of a hard operator has no gradient."""
+        return not self.hard
+
+    def policy(self, state: SoftQState) -> PyTree:
+        """w: the policy is the critics' softmax."""
+        return state.w
+
+    def policy_loss(
+        self,
+        policy: PyTree,
+        state: SoftQState,
+        observation: Float[Array, "batch obs"],
+        hyper: Hyper,
+        key: Array,
+    ) -> Float[Array, ""]:
+        """Mean of Σ_a π(a|s) (α log π(a|s) − Q(s, a)), nothing drawn."""
+        logits = jnp.mean(jnp.stack(self.q(policy, observation)), axis=0) / hyper.temperature
+        log_policy = jax.nn.log_softmax(logits, axis=0)
+        q = smallest(self.q(state.target, observation))
+        gain = hyper.temperature * log_policy - q
+        return jnp.mean(jnp.sum(jnp.exp(log_policy) * gain, axis=0))
+
     def sample(
         self, state: SoftQState, observation: Float[Array, "batch obs"], hyper: Hyper, key: Array
     ) -> tuple[Int[Array, " batch"], Float[Array, " batch"]]:
@@ -131,13 +163,14 @@ class SoftQ(Learner):
     def _logits(
         self, state: SoftQState, observation: Float[Array, "batch obs"], hyper: Hyper
     ) -> Float[Array, "batch actions"]:
-        q = jnp.mean(jnp.stack(self.q(state.w, observation)), axis=0).T
+        return self._scores(jnp.mean(jnp.stack(self.q(state.w, observation)), axis=0), hyper).T
+
+    def _scores(self, q: Float[Array, "actions batch"], hyper: Hyper) -> Array:
+        """What the policy is the softmax of, [actions, batch]."""
         # arg max, where the operator is hard, as the limit of small temperatures
-        return (
-            jnp.where(q == q.max(1, keepdims=True), 0, -jnp.inf)
-            if self.hard
-            else (q / hyper.temperature)
-        )
+        if self.hard:
+            return jnp.where(q == q.max(0, keepdims=True), 0, -jnp.inf)
+        return q / hyper.temperature
 
     def predictions(self, w: PyTree, batch: Transition) -> Float[Array, "critics batch"]:
         chosen = self._chosen(batch)

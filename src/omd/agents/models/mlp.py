@@ -6,10 +6,9 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from omd.agents import networks
-from omd.agents.actions import to_unit
 from omd.agents.models.model import Model, Prediction
 from omd.types import PyTree, Transition
 
@@ -48,12 +47,7 @@ class Deterministic(Model):
         self, theta: PyTree, batch: Transition
     ) -> tuple[list[Float[Array, "batch obs"]], Float[Array, " batch"]]:
         """The numbers for each dimension of the next state, the mean first, and the reward."""
-        action = batch.action
-        if self.spec.num_actions is not None:
-            action = jax.nn.one_hot(action, self.spec.num_actions, dtype=self.dtype)
-        else:
-            action = to_unit(self.spec, action)
-        x = jnp.concatenate([batch.observation, action], axis=1).T
+        x = self.inputs(batch)
         if "joint" in theta:
             both = networks.apply(theta["joint"], x)
             out, reward = both[:-1].T, both[-1]
@@ -64,6 +58,15 @@ class Deterministic(Model):
         if self.settings.model_output == "change":
             mean = mean + batch.observation
         return [mean, *rest], reward
+
+    def live_units(self, theta: PyTree, batch: Transition) -> dict[str, Int[Array, ""]]:
+        """By network and layer, such as `state_2`; units that only pad the width are never live."""
+        x = self.inputs(batch)
+        return {
+            f"{name}_{layer}": jnp.sum(jnp.any(outputs > 0, axis=1))
+            for name, mlp in theta.items()
+            for layer, outputs in enumerate(networks.hidden_outputs(mlp, x), 1)
+        }
 
 
 class Gaussian(Deterministic):
@@ -82,8 +85,11 @@ class Gaussian(Deterministic):
 
     def state_loss(self, prediction: Prediction, batch: Transition) -> Float[Array, ""]:
         """The negative log-likelihood, summed over state dimensions, mean over the minibatch."""
+        return jnp.mean(jnp.sum(self.state_errors(prediction, batch), axis=1))
+
+    def state_errors(self, prediction: Prediction, batch: Transition) -> Float[Array, "batch obs"]:
+        """Negative log-likelihoods."""
         assert prediction.log_std is not None
-        log_density = jax.scipy.stats.norm.logpdf(
+        return -jax.scipy.stats.norm.logpdf(
             batch.next_observation, prediction.mean, jnp.exp(prediction.log_std)
         )
-        return -jnp.mean(jnp.sum(log_density, axis=1))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import abc
 from typing import ClassVar, NamedTuple
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
+from omd.agents.actions import to_unit
 from omd.agents.setup import AgentPart
 from omd.types import PyTree, Transition
 
@@ -53,6 +55,26 @@ class Model(AgentPart, abc.ABC):
         `key` draws the samples of a stochastic model. Where rewards are known the minibatch's own
         are passed on.
         """
+
+    def inputs(self, batch: Transition) -> Float[Array, "inputs batch"]:
+        """The minibatch's states and actions as a network takes them, features first: discrete
+        actions one-hot, continuous ones in [−1, 1]."""
+        action = batch.action
+        if self.spec.num_actions is not None:
+            action = jax.nn.one_hot(action, self.spec.num_actions, dtype=self.dtype)
+        else:
+            action = to_unit(self.spec, action)
+        return jnp.concatenate([batch.observation, action], axis=1).T
+
+    def state_errors(self, prediction: Prediction, batch: Transition) -> Float[Array, "batch obs"]:
+        """The terms of `state_loss`, one for each entry and dimension of the next state, for
+        objectives that weight them."""
+        return jnp.square(prediction.mean - batch.next_observation)
+
+    def live_units(self, theta: PyTree, batch: Transition) -> dict[str, Int[Array, ""]]:
+        """For each hidden layer, by name, how many of its units are above zero for at least one
+        transition of the minibatch; nothing where the model has no such layers to show."""
+        return {}
 
     def transition(self, prediction: Prediction, batch: Transition) -> Transition:
         """The minibatch with model-made rewards and next states; terminations stay true."""

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from omd.agents.models.model import Prediction
 from omd.agents.objectives.objective import AgentState, Context, Objective, diagnostics
-from omd.types import Metrics, Transition
+from omd.types import Metrics, PyTree, Transition
 
 
 class Fitted(Objective):
@@ -22,6 +22,19 @@ class Fitted(Objective):
         """What θ minimises, on one minibatch. `prediction` is the model's, differentiable in θ;
         `state` is that before the update, `context` has values, policy and targets."""
 
+    def fit(
+        self,
+        theta: PyTree,
+        window: list[Transition],
+        key: Array,
+        state: AgentState,
+        context: Context,
+    ) -> tuple[Float[Array, ""], Prediction]:
+        """The loss on a minibatch and its model's prediction; `window` holds the minibatch's
+        transitions and those that follow them, `self.window` in all."""
+        prediction = context.predict(theta, window[0], key)
+        return self.loss(prediction, window[0], state, context), prediction
+
     @property
     def minibatches(self) -> int:
         """One for each model step and one for each inner step."""
@@ -33,18 +46,16 @@ class Fitted(Objective):
         """`model_steps` Adam steps of θ on `loss`, then K steps of the learner."""
         count, key = self.settings.model_steps, context.key
         stochastic = context.model.stochastic
+        size = self.window
+        windows = [batches[i : i + size] for i in range(0, len(batches), size)]
+        batches = [window[0] for window in windows]
         keys = jax.random.split(key, self.minibatches) if stochastic else [key] * len(batches)
-
-        def fit(theta, batch, key, before):
-            prediction = context.predict(theta, batch, key)
-            return self.loss(prediction, batch, before, context), prediction
-
-        for batch, k in zip(batches[:count], keys, strict=False):
-            (loss, prediction), gradient = jax.value_and_grad(fit, has_aux=True)(
-                state.theta, batch, k, state
+        for window, k in zip(windows[:count], keys, strict=False):
+            (loss, prediction), gradient = jax.value_and_grad(self.fit, has_aux=True)(
+                state.theta, window, k, state, context
             )
             state = context.descend(state, gradient)
-        fitted = batch
+        fitted = window[0]
 
         def inner_step(learner, batch, key, inner_key):
             made = context.predict(state.theta, batch, key)

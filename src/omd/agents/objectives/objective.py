@@ -12,9 +12,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from omd import parts
 from omd.agents.learners.learner import Hyper, Learner, LearnerState
 from omd.agents.models.model import Model, Prediction, squared_error
 from omd.agents.setup import AgentPart
+from omd.errors import InputError
 from omd.implicit import AbstractMethod
 from omd.settings import Settings
 from omd.types import Metrics, PyTree, Transition
@@ -29,7 +31,7 @@ class AgentState(NamedTuple):
     """Adam's, for θ."""
     learner: LearnerState
     constants: PyTree
-    """What the objective drew once, such as VEP's value networks."""
+    """What the objective keeps besides: drawn once, such as VEP's value networks, or trained."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +75,33 @@ class Context:
         return self.learner.targets(
             learner.target, reward, next_observation, batch, self.hyper, key
         )
+
+    def action_values(
+        self,
+        learner: LearnerState,
+        observation: Float[Array, "batch obs"],
+        key: Array | None = None,
+    ) -> Float[Array, "critics batch"]:
+        """Q(s, a) of each target critic at the policy's action, differentiable in s; the action is
+        a constant."""
+        key = self.key if key is None else key
+        return self.learner.action_values(learner.target, observation, self.hyper, key)
+
+    def policy_gradient(
+        self,
+        learner: LearnerState,
+        observation: Float[Array, "batch obs"],
+        key: Array | None = None,
+    ) -> PyTree:
+        """The gradient of the learner's policy loss in the policy's parameters, mean over these
+        states; differentiable in them. Only where `learner.has_policy`."""
+        key = self.key if key is None else key
+        policy = self.learner.policy(learner)
+
+        def loss(policy):
+            return self.learner.policy_loss(policy, learner, observation, self.hyper, key)
+
+        return jax.grad(loss)(policy)
 
     def log_prob(
         self, learner: LearnerState, observation: Float[Array, "batch obs"], action: Array
@@ -139,8 +168,22 @@ class Objective(AgentPart, abc.ABC):
         """One outer step on θ and K = `self.settings.inner_steps` inner steps on w, and metrics
         (`diagnostics` gives those that all objectives have). A pure function of one lane."""
 
+    @property
+    def window(self) -> int:
+        """Transitions in a row that each entry of a minibatch brings. Where there are several,
+        `batches` holds as many for each minibatch, one after another, those that follow after
+        those drawn; entries may run past an episode's end."""
+        return 1
+
     def check(self, settings: Settings) -> None:
         """Raises `InputError` where the run's other settings don't go with this objective."""
+        held = min(settings.random_steps, settings.capacity)
+        if self.window > max(held, 1):
+            raise InputError(
+                f"objective {parts.text_of(self)!r} takes {self.window} transitions in a row, but "
+                f"the replay buffer holds only {held} when learning starts: raise random_steps and "
+                "replay_capacity, or take fewer steps"
+            )
 
     def init_model(self, key: Array, context: Context) -> tuple[PyTree, optax.OptState]:
         """θ and Adam's moments for it."""
@@ -148,7 +191,7 @@ class Objective(AgentPart, abc.ABC):
         return theta, context.optimizer.init(theta)
 
     def init_constants(self, key: Array, context: Context) -> PyTree:
-        """What is drawn once and never changes."""
+        """What the objective keeps besides θ, as it is before the first step."""
         return ()
 
     def inner_keys(self, key: Array) -> Array:

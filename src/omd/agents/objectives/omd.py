@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from omd.agents.learners.learner import mean_squared
+from omd.agents.models.model import Prediction
 from omd.agents.objectives.objective import AgentState, Context, Objective, diagnostics
 from omd.implicit import LeastSquares, Report
 from omd.parts import setting
 from omd.types import Metrics, PyTree, Transition
+
+
+class Found(NamedTuple):
+    """What the inner loop and the implicit function theorem give."""
+
+    learner: Any
+    """The learner's state after the inner loop."""
+    loss: Float[Array, ""]
+    """L^true at that w, eq. (11)."""
+    gradient: PyTree
+    """dL^true/dθ, eq. (13)."""
+    prediction: Prediction
+    """The model's, on the inner minibatch."""
+    info: Metrics
 
 
 class Omd(Objective):
@@ -44,6 +59,16 @@ class Omd(Objective):
         self, state: AgentState, batches: list[Transition], context: Context
     ) -> tuple[AgentState, Metrics]:
         """K inner steps of the learner, then one step of θ along eq. (13)."""
+        found = self.model_gradient(state, batches, context)
+        return (
+            context.descend(state._replace(learner=found.learner), found.gradient),
+            diagnostics(found.loss, found.gradient, found.prediction, batches[0], found.info),
+        )
+
+    def model_gradient(
+        self, state: AgentState, batches: list[Transition], context: Context
+    ) -> Found:
+        """K inner steps of the learner, and the gradient of eq. (13)."""
         inner, outer = batches[0], batches[-1]
         hyper, key, learner = context.hyper, context.key, state.learner
         if self.start == "cold":
@@ -82,10 +107,7 @@ class Omd(Objective):
             "solve_iterations": report.iterations.astype(loss.dtype),
             "solve_status": report.status.astype(loss.dtype),
         }
-        return (
-            context.descend(state._replace(learner=learner), gradient),
-            diagnostics(loss, gradient, prediction, inner, info),
-        )
+        return Found(learner, loss, gradient, prediction, info)
 
     def outer_gradient(
         self, w: PyTree, target: PyTree, batch: Transition, context: Context, key: Array

@@ -22,6 +22,7 @@ class Vep(Fitted):
 
     def check(self, settings: Settings) -> None:
         """Raises `InputError` for a model that predicts no single state."""
+        super().check(settings)
         if settings.model.stochastic:
             raise InputError(
                 "objective 'vep' compares values at one predicted state: give model 'deterministic'"

@@ -29,7 +29,8 @@ SWEEPS = {
 }
 PANELS = {"left": "model_hidden", "right": "distractors"}
 COLUMNS = ["panel", "objective", "model_hidden", "distractors", "seed", "inner_learning_rate",
-           "tau", "final_return"]  # fmt: skip
+           "tau", "final_return", "best_window_return", "draw"]  # fmt: skip
+MEASURES = ("final_return", "best_window_return")
 
 
 def make(
@@ -51,11 +52,27 @@ def make(
     chosen = chosen.assign(panel=left.map({True: "left", False: "right"}))
     chosen = chosen.sort_values(["panel", "objective", "model_hidden", "distractors", "seed"])
     points = ["panel", "objective", "model_hidden", "distractors", "inner_learning_rate", "tau"]
-    table = aggregate(chosen, points)
-    figure = _draw(data, chosen, table, budget)
+    table = _tables(chosen, points)
+    figure = _draw(data, chosen, table[_of(table, "final_return", "all")], budget)
     paths = save(figure, out, "figure-4", chosen[COLUMNS].to_dict("records"), data.record)
     paths.append(save_table(table, out / "figure-4-aggregates.csv"))
     return [*paths, *claims.write(claims.of_figure_4(chosen), out, "figure-4")]
+
+
+def _tables(chosen: pd.DataFrame, points: list[str]) -> pd.DataFrame:
+    """Both measures at every point, over all draws, and over live and dead ones apart."""
+    parts = []
+    for measure in MEASURES:
+        parts.append(aggregate(chosen, points, measure).assign(measure=measure, draws="all"))
+        for draw in ("live", "dead"):
+            mine = chosen[chosen["draw"] == draw]
+            if not mine.empty:
+                parts.append(aggregate(mine, points, measure).assign(measure=measure, draws=draw))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _of(table: pd.DataFrame, measure: str, draws: str) -> pd.Series:
+    return (table["measure"] == measure) & (table["draws"] == draws)
 
 
 @styled
@@ -74,7 +91,10 @@ def _draw(data: Data, chosen: pd.DataFrame, table: pd.DataFrame, budget: str) ->
         if place == 0:
             axes.set_ylabel("final return")
             axes.legend(loc="best")
-    text = describe(data, chosen) + "Lines: mean ± standard error; dots: seeds."
+    text = describe(data, chosen) + "Lines: mean ± standard error; dots: seeds"
+    if (chosen["draw"] == "dead").any():
+        text += ", crosses: those whose untrained model had a dead unit in its last hidden layer"
+    text += "."
     caption(figure, text)
     figure.tight_layout(rect=(0, 0.13, 1, 1))
     watermark(figure, budget)
@@ -89,10 +109,13 @@ def _panel(axes: Axes, part: pd.DataFrame, means: pd.DataFrame, column: str) -> 
         shown = look(name)
         shift = 0.12 * (i - (len(names) - 1) / 2)
         seeds = part[part["objective"] == name]
-        axes.plot(
-            seeds[column].map(place) + shift, seeds["final_return"], linestyle="none", marker=".",
-            markersize=4, color=shown.colour, alpha=0.4, zorder=1.5,
-        )  # fmt: skip
+        for dead in (False, True):
+            mine = seeds[(seeds["draw"] == "dead") == dead]
+            axes.plot(
+                mine[column].map(place) + shift, mine["final_return"], linestyle="none",
+                marker="x" if dead else ".", markersize=4, markeredgewidth=0.8,
+                color=shown.colour, alpha=0.4, zorder=1.5,
+            )  # fmt: skip
         mean = means[means["objective"] == name].sort_values(column)
         axes.errorbar(
             mean[column].map(place) + shift, mean["mean"], mean["standard_error"].fillna(0),

@@ -12,7 +12,7 @@ from omd import catalogue, parts
 from omd.analysis.frames import final_returns, results
 from omd.config import SETTINGS
 from omd.errors import InputError, closest
-from omd.sweeps import driver
+from omd.sweeps import driver, race
 from omd.sweeps.store import Sweep
 
 BUDGETS = ("smoke", "quick", "paper")
@@ -60,9 +60,17 @@ def load(
         [final_returns(f).assign(sweep=i) for i, f in enumerate(frames)],
         ignore_index=True,
     )
-    if finals.empty:
-        raise InputError(f"no lane of {', '.join(str(s.path) for s in sweeps)} is finished yet")
     lanes = sum(len(sweep.lanes) for sweep in sweeps)
+    if "purpose" in finals:  # results from before there were races have none
+        chose = finals["purpose"] == race.CHOICE
+        finals, lanes = finals[~chose].reset_index(drop=True), lanes - int(chose.sum())
+    if finals.empty:
+        raise InputError(
+            f"no lane of {', '.join(str(s.path) for s in sweeps)} is finished yet (of a race none "
+            "for the report)"
+        )
+    texts = _short_names(frame["objective"])
+    frame, finals = (f.assign(objective=f["objective"].map(texts)) for f in (frame, finals))
     record = {
         "figure": figure,
         "sweeps": [{"name": s.name, "about": s.about, "provenance": s.provenance} for s in sweeps],
@@ -71,9 +79,22 @@ def load(
             "diverged": int((finals["status"] == "diverged").sum()),
             "of": lanes,
         },
+        "races": [race.budget(s.points) for s in sweeps if s.points],
+        "objectives": {short: text for text, short in texts.items()},
         "settings": shared_settings(frame),
     }
     return Data(frame, finals, sweeps, record)
+
+
+def _short_names(objectives: pd.Series) -> dict[str, str]:
+    """For the text of each objective what figures call it: its name alone, without settings, where
+    only one of that name was run."""
+    texts = sorted(set(objectives))
+    names = [text.partition(":")[0] for text in texts]
+    return {
+        text: name if names.count(name) == 1 and name in catalogue.names("objective") else text
+        for text, name in zip(texts, names, strict=True)
+    }
 
 
 def shared_settings(frame: pd.DataFrame) -> dict[str, Any]:
@@ -99,8 +120,9 @@ def ordered(objectives: Iterable[str]) -> list[str]:
 
 def best(finals: pd.DataFrame, point: list[str]) -> pd.DataFrame:
     """The lanes of the setting of `GRID` with the highest mean final return at each point, as in
-    appendix D. The choice looks at the seeds that are then shown, which favours each objective
-    alike, and all of them where several settings were tried."""
+    appendix D; where a race has chosen there is only one. The choice looks at the seeds that are
+    then shown, which favours each objective alike, and all of them where several settings were
+    tried."""
     means = finals.groupby([*point, *GRID])["final_return"].mean().reset_index()
     chosen = means.sort_values("final_return").groupby(point, as_index=False).tail(1)
     return finals.merge(chosen[[*point, *GRID]], on=[*point, *GRID])
@@ -115,9 +137,15 @@ def describe(data: Data, chosen: pd.DataFrame) -> str:
     count = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
     steps = ", ".join(f"{s:,}" for s in sorted(frame["steps"].unique()))
     text = f"{count} seeds, {steps} steps; final return: mean of the last ten evaluations. "
+    settings = [t for short, t in data.record["objectives"].items() if t != short]
+    text += f"Objective {', '.join(settings)}. " if settings else ""
     tried = len(data.finals[GRID].drop_duplicates())
     rates = chosen.drop_duplicates(["objective", *GRID])
-    if tried > 1 and len(rates) > 3:
+    if data.record["races"]:
+        one = next(point.race for sweep in data.sweeps for point in sweep.points)
+        text += f"{', '.join(one.over).replace('_', ' ')}: chosen at each point by a race, on "
+        text += f"{one.first} and {one.more} other seeds. "
+    elif tried > 1 and len(rates) > 3:
         text += f"Of {tried} settings (inner learning rate, τ) the best at each point, as in "
         text += "appendix D. "
     else:
