@@ -254,20 +254,20 @@ def list_(what: str | None, name: str | None, out: str) -> None:
 
 
 @cli.command()
-@click.argument("numbers", metavar="{2|3|4|5|6|7|8}...", nargs=-1, required=True)
+@click.argument("numbers", metavar="{1|2|3|4|5|6|7|8}...", nargs=-1, required=True)
 @click.option("--out", default="figures", show_default=True, help="Folder for the files.")
 @click.option(
-    "--budget", default="paper", show_default=True, help="smoke, quick (4, 5, 7) or paper."
+    "--budget", default="paper", show_default=True, help="smoke, quick (1, 4, 5, 7) or paper."
 )
 @click.option(
     "--projection", default="ball", show_default=True, help="ball or reference (2, 3, 6)."
 )
 @click.option("--seeds", default=10, show_default=True, help="Seeds of each point (2, 3, 6).")
 @click.option(
-    "--sweep", "sweeps", multiple=True, metavar="FOLDER", help="Sweeps to draw (4, 5, 7)."
+    "--sweep", "sweeps", multiple=True, metavar="FOLDER", help="Sweeps to draw (1, 4, 5, 7)."
 )
-@click.option("--engine", default="local", show_default=True, help="local or ray (4, 5, 7).")
-@click.option("--workers", type=int, help="Groups at a time (4, 5, 7).")
+@click.option("--engine", default="local", show_default=True, help="local or ray (1, 4, 5, 7).")
+@click.option("--workers", type=int, help="Groups at a time (1, 4, 5, 7).")
 @click.option("--run", "runs", multiple=True, metavar="FOLDER", help="Runs to draw (8).")
 def figure(
     numbers: tuple[str, ...],
@@ -283,7 +283,7 @@ def figure(
     """Make figures of the paper.
 
     Each is written as PNG, PDF, a CSV of its numbers and a JSON of its settings.
-    Figures 4, 5 and 7 are drawn from the sweeps given; without any, those of the budget run as far
+    Figures 1, 4, 5 and 7 are drawn from the sweeps given; without any, those of the budget run as far
     as they are missing, in sweeps/NAME. Figure 8 is drawn from the runs given.
     """
     import importlib
@@ -321,7 +321,7 @@ def report_(folder: str, out: str | None) -> None:
     print(page.write(folder, out))
 
 
-TABULAR, SWEPT = ("2", "3", "6"), ("4", "5", "7")
+TABULAR, SWEPT = ("2", "3", "6"), ("1", "4", "5", "7")
 
 
 @cli.command()

@@ -163,9 +163,9 @@ def _draw(
             mine = part[part["objective"] == objective]
             if not mine.empty:
                 name, colour = look(objective).label, look(objective).colour
-                draw_over_steps(errors, mine, "model_mse", colour, name, WINDOW)
+                draw_over_steps(errors, mine, "model_mse", colour, name, WINDOW, centre="median")
                 draw_over_steps(returns, mine, "episode_return", colour, name, WINDOW)
-        random = chosen.loc[chosen["model_hidden"] == width, "random_model_mse"].mean()
+        random = chosen.loc[chosen["model_hidden"] == width, "random_model_mse"].median()
         errors.axhline(
             random, color="black", linestyle=(0, (4, 3)), linewidth=1, label="random model"
         )
@@ -175,8 +175,9 @@ def _draw(
             axes.title.set_fontsize(9)
             axes.set_xlim(0, None)
     text = describe(data, chosen)
-    text += f"Lines: mean of {WINDOW} evaluations and over seeds; bands: standard error. "
-    text += "Random: the untrained models on the transitions seen in training, mean over lanes. "
+    text += f"Lines average {WINDOW} evaluations. Errors: median of the seeds, quartiles as band; "
+    text += "returns: mean, standard error as band. "
+    text += "Random: the untrained models on the transitions seen in training, median of lanes. "
     if predictions:
         names = COORDINATES.get(frame["env"].iloc[0], ())
         size = min(4, predictions.trajectory.next_observations.shape[1])
