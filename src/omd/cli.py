@@ -283,8 +283,8 @@ def figure(
     """Make figures of the paper.
 
     Each is written as PNG, PDF, a CSV of its numbers and a JSON of its settings.
-    Figures 1, 4, 5 and 7 are drawn from the sweeps given; without any, those of the budget run as far
-    as they are missing, in sweeps/NAME. Figure 8 is drawn from the runs given.
+    Figures 1, 4, 5 and 7 are drawn from the sweeps given; without any, those of the budget run as
+    far as they are missing, in sweeps/NAME. Figure 8 is drawn from the runs given.
     """
     import importlib
 
