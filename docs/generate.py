@@ -168,4 +168,4 @@ def range_of(one: parts.Setting) -> str:
             return one.type
         ends = (f"{low:g}".replace("inf", "∞"), f"{high:g}".replace("inf", "∞"))
         return f"{one.type} in {left}{ends[0]}, {ends[1]}{right}".replace("-", "−")
-    return one.type
+    return "" if one.type == "value" else one.type

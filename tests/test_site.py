@@ -78,11 +78,13 @@ def test_code_of_a_page_runs_and_prints_what_it_shows(page, tmp_path, monkeypatc
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("MPLBACKEND", "Agg")
     (tmp_path / "docs" / "images").mkdir(parents=True)
-    (tmp_path / "results").symlink_to(ROOT / "results")
-    command = tmp_path / "bin" / "omd"
-    command.parent.mkdir()
+    for name in ("results", "Makefile", "pyproject.toml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    command = tmp_path / ".venv" / "bin" / "omd"  # where the Makefile has it
+    command.parent.mkdir(parents=True)
     command.write_text(f"#!{sys.executable}\n{SHIM}")
     command.chmod(0o755)
+    (tmp_path / ".venv" / ".installed").touch()
     monkeypatch.setenv("PATH", str(command.parent), prepend=os.pathsep)
     names = {"__name__": "page"}
     with jax.enable_x64(False):

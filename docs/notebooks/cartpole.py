@@ -34,8 +34,8 @@ right.set(xlabel="environment steps", ylabel="return")
 _ = left.legend()
 
 # %% [markdown]
-# The model that is trained for control predicts worse. It isn't asked to predict. With 32 units, as here, likelihood
-# learns as fast or faster; the difference that the library is about shows with models of 1 to 3 units.
+# The model that is trained for control predicts worse: it isn't asked to predict. With 32 units, as here, both objectives
+# solve CartPole in the end, and two seeds of a few steps show no difference. It shows with models of 1 to 3 units.
 #
 # ## Act
 #
