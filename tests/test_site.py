@@ -132,9 +132,12 @@ def shape(text):
 
 
 def check_options(code):
-    """Raises for a command of ours, or an option of it, that doesn't exist."""
+    """Raises for a command of ours, an option of it or a target of make that doesn't exist."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for line in code.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
+        if words[:1] == ["make"]:
+            assert re.search(rf"^{words[1]}:", makefile, flags=re.MULTILINE), line
         if words[:1] == ["omd"] and not {"--help", "--version"} & set(words):
             command = cli.cli.commands[words[1]]
             context = command.make_context(words[1], [], resilient_parsing=True)
