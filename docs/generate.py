@@ -72,9 +72,9 @@ def room_page(room: str) -> str:
     module = importlib.import_module(room)
     lines = [f"# {room}", "", inspect.getdoc(module) or "", ""]
     for name in sorted(module.__all__, key=str.lower):
-        whole = f"{room}.{name}"
-        if whole in ROOMS:
-            lines += [f"## {name}", "", f"A module: [its page]({whole}.md).", ""]
+        path = f"{room}.{name}"
+        if path in ROOMS:
+            lines += [f"## {name}", "", f"A module: [its page]({path}.md).", ""]
         elif inspect.ismodule(value := getattr(module, name)):
             lines += [f"## {name}", "", inspect.getdoc(value) or "", ""]
             own = {k: v for k, v in vars(value).items() if not k.startswith("_")}
@@ -83,7 +83,7 @@ def room_page(room: str) -> str:
                     lines += [f"::: {value.__name__}.{inner}", "    options:"]
                     lines += ["      heading_level: 3", ""]
         else:
-            lines += [f"::: {whole}", ""]
+            lines += [f"::: {path}", ""]
     return "\n".join(lines)
 
 
