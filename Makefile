@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: train test lint figures clean
+.PHONY: train test lint docs figures clean
 
 train: $(STAMP)  ## Train OMD on CartPole: a progress bar, a table, a picture
 	$(BIN)/omd train CartPole-v1
@@ -16,6 +16,11 @@ lint: $(STAMP)  ## Linter, formatter and type checker
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(STAMP)  ## Build the site into site/, strictly; run the code of pages that take long
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	OMD_SLOW_PAGES=1 $(BIN)/python -m pytest -n auto tests/test_site.py
 
 figures: $(STAMP)  ## Figures 2, 3 and 6 of the paper
 	$(BIN)/omd figure 2 3 6 --out figures

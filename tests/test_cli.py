@@ -1,9 +1,11 @@
+import os
 import subprocess
 import sys
 
 import pytest
 
 from omd import cli
+from omd.config import GROUPS
 
 
 def omd(monkeypatch, capsys, *words):
@@ -95,3 +97,29 @@ def test_help_does_not_wait_for_jax():
     )
     for option in ("--objective", "--inner-steps", "--hypergradient", "--resume", "--temperature"):
         assert option in done.stdout
+
+
+def test_help_stands_under_headings_and_shows_the_learner_s_defaults(command):
+    code, out, _ = command("--help")
+    assert code == 0
+    assert sorted(name for names in cli.SECTIONS.values() for name in names) == sorted(
+        cli.cli.commands
+    )
+    assert all(heading + ":" in out for heading in cli.SECTIONS)
+    _, out, _ = command("train", "--help")
+    lines = [line for line in out.splitlines() if line.endswith(":") and line[0].isalpha()]
+    assert [line[:-1].lower() for line in lines] == [*(g.lower() for g in GROUPS), "output"]
+    for env, steps in (("CartPole-v1", "200000"), ("Pendulum-v1", "1000000")):
+        code, out, _ = command("train", env, "--help")
+        assert code == 0
+        assert f"[default: {steps}]" in " ".join(out.split())
+    code, out, err = command("train", "CartPole", "--help")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+
+
+def test_help_on_a_terminal_without_greek_letters():
+    done = subprocess.run(
+        [sys.executable, "-m", "omd.cli", "train", "--help"],
+        env=os.environ | {"PYTHONIOENCODING": "latin-1"}, capture_output=True, check=True,
+    )  # fmt: skip
+    assert b"Temperature ? of softmax" in done.stdout

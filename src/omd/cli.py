@@ -11,26 +11,96 @@ from typing import Any
 import click
 
 from omd import catalogue
-from omd.config import SETTINGS, Config, defaults, read
+from omd.config import GROUPS, SETTINGS, Config, defaults, read
 from omd.errors import DISTRIBUTION, InputError, closest
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Option(click.Option):
+    """An option that help shows under a heading."""
+
+    def __init__(self, *names: Any, group: str = "", **options: Any) -> None:
+        super().__init__(*names, **options)
+        self.group = group
+
+
+class _Command(click.Command):
+    """A command whose help shows its options under headings.
+
+    `omd train ENV --help` shows the defaults of the learner that ENV gets.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if any(word in ctx.help_option_names for word in args):
+            plain = self.make_parser(ctx)
+            plain.ignore_unknown_options = True
+            ctx.meta["env"] = plain.parse_args(list(args))[0].get("env")
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        known = _defaults_in(ctx.meta.get("env"))
+        rows: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
+        for one in self.get_params(ctx):
+            record = one.get_help_record(ctx) if one.param_type_name == "option" else None
+            if record is not None:
+                words, text = record
+                if one.name in known:
+                    text = f"{text.partition('  [default:')[0]}  [default: {known[one.name]}]"
+                rows.setdefault(getattr(one, "group", "") or "output", []).append((words, text))
+        for group, records in rows.items():
+            if records:
+                with formatter.section(group[0].upper() + group[1:]):
+                    formatter.write_dl(records)
+
+
+def _defaults_in(env: Any) -> dict[str, str]:
+    """Defaults that the learner of an environment sets; none without one. Raises `InputError` for
+    an environment that can't be made."""
+    if not isinstance(env, str):
+        return {}
+    from omd.runs import run as runs
+
+    values = runs.resolved(Config(env=env)).to_dict()
+    return {
+        name: str(values[name]) for name, one in SETTINGS.items() if one.metadata.get("by_learner")
+    }
+
+
+class _Group(click.Group):
+    """The commands, under headings."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        limit = formatter.width - 6 - max(map(len, self.commands))
+        for heading, names in SECTIONS.items():
+            with formatter.section(heading):
+                rows = [(n, self.commands[n].get_short_help_str(limit)) for n in names]
+                formatter.write_dl(rows)
+
+
+SECTIONS = {
+    "Train and look": ("train", "evaluate", "watch", "report", "list"),
+    "Many runs": ("sweep",),
+    "The paper and its gradients": ("figure", "gradcheck"),
+}
+"""Headings of `omd --help`; a test holds that every command stands under one."""
+
+
+@click.group(
+    cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(package_name=DISTRIBUTION, message="%(prog)s %(version)s")
 def cli() -> None:
     """World models trained for control instead of likelihood.
 
     \b
-    omd train CartPole-v1               train OMD, with a picture of the learning curve
-    omd train CartPole-v1 --objective mle --seeds 10
-    omd evaluate runs/CartPole-v1-omd-1
-    omd watch runs/CartPole-v1-omd-1    a moving picture of its policy
-    omd figure 2 3 6                    figures of the paper
+    omd train CartPole-v1                      train OMD, with a picture of the learning curve
+    omd train CartPole-v1 --objective mle      the usual way, to compare
+    omd report runs/CartPole-v1-omd-1          one page with all that came out
+    omd train CartPole-v1 --help               all settings, with that environment's defaults
     """
 
 
 def _settings(multiple: bool = False):
-    """One option for each setting, in the order of `Config` and with its help."""
+    """One option for each setting, with its help and under its heading."""
 
     def decorate(command):
         for one in reversed(SETTINGS.values()):
@@ -44,6 +114,8 @@ def _settings(multiple: bool = False):
             command = click.option(
                 f"--{one.name.replace('_', '-')}",
                 one.name,
+                cls=_Option,
+                group=one.metadata.get("group"),
                 multiple=multiple,
                 metavar="N" if numeric else "PART" if kind else "NAME",
                 help=f"{one.metadata['help']}{choices}{default}",
@@ -53,7 +125,7 @@ def _settings(multiple: bool = False):
     return decorate
 
 
-@cli.command()
+@cli.command(cls=_Command)
 @click.argument("env", required=False)
 @_settings()
 @click.option("--name", help="Name of the run's folder.  [default: environment-objective-number]")
@@ -103,10 +175,12 @@ def evaluate(run: str, episodes: int, seed: int) -> None:
     report.show_evaluation(omd.load(run).evaluate(episodes, seed=seed), episodes)
 
 
-@cli.command()
+@cli.command(cls=_Command)
 @click.argument("spec", required=False)
 @_settings(multiple=True)
-@click.option("--env", multiple=True, metavar="NAME", help="Environment id.")
+@click.option(
+    "--env", cls=_Option, group=GROUPS[0], multiple=True, metavar="NAME", help="Environment id."
+)
 @click.option("--out", help="Folder of the sweep.  [default: sweeps/NAME]")
 @click.option("--engine", default="local", show_default=True, help="local or ray.")
 @click.option("--address", help="Of a running Ray cluster.  [default: one on this machine]")
@@ -125,8 +199,9 @@ def sweep(
     quiet: bool,
     **settings: tuple[str, ...],
 ) -> None:
-    """Run a grid of settings: SPEC is a shipped sweep, a TOML file, or the folder of a sweep.
+    """Run a grid of settings.
 
+    SPEC is a shipped sweep, a TOML file, or the folder of a sweep.
     Settings replace those of SPEC, or make a sweep by themselves; several values (1,2,3, or the
     option repeated) are an axis of the grid. The same command goes on where it was stopped, and may
     run twice at a time on one folder.
@@ -166,7 +241,7 @@ def watch(run: str, out: str | None, seed: int | None, steps: int | None, quiet:
 @click.argument("name", required=False)
 @click.option("--out", default="runs", show_default=True, help="Folder that holds the runs.")
 def list_(what: str | None, name: str | None, out: str) -> None:
-    """What there is of a kind; with a NAME, the settings of that part.
+    """Show what there is of a kind, or the settings of one part.
 
     \b
     omd list objective
@@ -179,20 +254,20 @@ def list_(what: str | None, name: str | None, out: str) -> None:
 
 
 @cli.command()
-@click.argument("numbers", metavar="{2|3|4|5|6|7|8}...", nargs=-1, required=True)
+@click.argument("numbers", metavar="{1|2|3|4|5|6|7|8}...", nargs=-1, required=True)
 @click.option("--out", default="figures", show_default=True, help="Folder for the files.")
 @click.option(
-    "--budget", default="paper", show_default=True, help="smoke, quick (4, 5, 7) or paper."
+    "--budget", default="paper", show_default=True, help="smoke, quick (1, 4, 5, 7) or paper."
 )
 @click.option(
     "--projection", default="ball", show_default=True, help="ball or reference (2, 3, 6)."
 )
 @click.option("--seeds", default=10, show_default=True, help="Seeds of each point (2, 3, 6).")
 @click.option(
-    "--sweep", "sweeps", multiple=True, metavar="FOLDER", help="Sweeps to draw (4, 5, 7)."
+    "--sweep", "sweeps", multiple=True, metavar="FOLDER", help="Sweeps to draw (1, 4, 5, 7)."
 )
-@click.option("--engine", default="local", show_default=True, help="local or ray (4, 5, 7).")
-@click.option("--workers", type=int, help="Groups at a time (4, 5, 7).")
+@click.option("--engine", default="local", show_default=True, help="local or ray (1, 4, 5, 7).")
+@click.option("--workers", type=int, help="Groups at a time (1, 4, 5, 7).")
 @click.option("--run", "runs", multiple=True, metavar="FOLDER", help="Runs to draw (8).")
 def figure(
     numbers: tuple[str, ...],
@@ -205,10 +280,11 @@ def figure(
     workers: int | None,
     runs: tuple[str, ...],
 ) -> None:
-    """Make figures of the paper: PNG, PDF, a tidy CSV and its settings of each.
+    """Make figures of the paper.
 
-    Figures 4, 5 and 7 are drawn from the sweeps given; without any, those of the budget run as far
-    as they are missing, in sweeps/NAME. Figure 8 is drawn from the runs given.
+    Each is written as PNG, PDF, a CSV of its numbers and a JSON of its settings.
+    Figures 1, 4, 5 and 7 are drawn from the sweeps given; without any, those of the budget run as
+    far as they are missing, in sweeps/NAME. Figure 8 is drawn from the runs given.
     """
     import importlib
 
@@ -235,20 +311,26 @@ def figure(
 @click.argument("folder")
 @click.option("--out", metavar="FILE", help="The page.  [default: FOLDER/report.html]")
 def report_(folder: str, out: str | None) -> None:
-    """Write one HTML page of a sweep, or of all figures in FOLDER: nothing else is needed to
-    read it."""
+    """Write one HTML page of a run, a sweep, or a folder of figures.
+
+    FOLDER is what `omd train`, `omd sweep` or `omd figure` wrote. The page holds its pictures, so
+    that nothing else is needed to read it.
+    """
     from omd.reports import page
 
     print(page.write(folder, out))
 
 
-TABULAR, SWEPT = ("2", "3", "6"), ("4", "5", "7")
+TABULAR, SWEPT = ("2", "3", "6"), ("1", "4", "5", "7")
 
 
 @cli.command()
 @click.argument("problem", required=False)
 def gradcheck(problem: str | None) -> None:
-    """Compare all hypergradients with finite differences on a problem of the zoo."""
+    """Compare all hypergradients with finite differences.
+
+    PROBLEM is a small bi-level problem with a known answer; without it, all of them run.
+    """
     from omd.reports import tables as report
 
     report.gradcheck(problem)
@@ -285,6 +367,9 @@ def _resumed(path: pathlib.Path, given: dict[str, Any]) -> Config:
 
 def main() -> None:
     """Entry point: bad input is one sentence on stderr and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):  # Greek letters on a latin-1 terminal
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     # parts and environments of one's own stand in the folder where one works
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())

@@ -17,6 +17,16 @@ Part = Any
 ENV_HELP = "Environment id, or package.module:Class of your own; `omd list` shows ids."
 
 
+_WHAT = "what to train"
+_INNER = "inner loop (the learner, weights w)"
+_OUTER = "outer loop (the model's parameters θ)"
+_MODEL = "model"
+_EVALUATION = "evaluation"
+_ARITHMETIC = "arithmetic"
+GROUPS = (_WHAT, _MODEL, _INNER, _OUTER, _EVALUATION, _ARITHMETIC)
+"""Headings under which help and the reference show the settings."""
+
+
 def _by_learner(help: str, **limits: Any) -> Any:
     """A setting whose default is the learner's: None until the run is resolved."""
     return setting(None, help, by_learner=True, **limits)
@@ -33,66 +43,89 @@ class Config:
     them in. Raises `InputError` with one sentence for a value that can't work.
     """
 
-    env: Any = setting("CartPole-v1", ENV_HELP)
+    env: Any = setting("CartPole-v1", ENV_HELP, group=_WHAT)
     env_args: Any = setting(
-        (), "What the environment is made with: key=value,key=value; in Python a mapping."
+        (),
+        "What the environment is made with: key=value,key=value; in Python a mapping.",
+        group=_WHAT,
     )
     objective: str | type | Part = setting(
-        "omd", "What the model is trained for; `none` has no model.", part="objective"
+        "omd", "What the model is trained for; `none` has no model.", part="objective", group=_WHAT
     )
     learner: str | type | Part = setting(
         "auto",
         "The inner learner; `auto` is soft-q for discrete actions, sac for continuous ones.",
         part="learner",
+        group=_WHAT,
     )
     seeds: int | tuple[int, ...] = setting(
-        1, "Number of seeds (0, 1, …); in Python also the seeds themselves."
+        1,
+        "How many seeds to train side by side: 4 trains seeds 0, 1, 2 and 3. In Python also a "
+        "tuple of the seeds themselves.",
+        group=_WHAT,
     )
-    steps: int | None = _by_learner("Environment steps of each lane.", low=1)
+    steps: int | None = _by_learner("Environment steps of each lane.", low=1, group=_WHAT)
 
     learning_rate: float | None = _by_learner(
-        "Adam's rate for the model θ (outer loop).", low=0, open_low=True, lane=True
+        "Adam's rate for the model θ (outer loop).", low=0, open_low=True, lane=True, group=_OUTER
     )
     inner_learning_rate: float | None = _by_learner(
         "Adam's rate for the learner's networks, w among them (inner loop).",
         low=0,
         open_low=True,
         lane=True,
+        group=_INNER,
     )
     tau: float | None = _by_learner(
-        "Step of the target network towards w.", low=0, high=1, open_low=True, lane=True
+        "Step of the target network towards w.",
+        low=0,
+        high=1,
+        open_low=True,
+        lane=True,
+        group=_INNER,
     )
     temperature: float | None = _by_learner(
         "Temperature α of softmax and log-sum-exp; SAC learns its own and starts with this one.",
         low=0,
         open_low=True,
         lane=True,
+        group=_INNER,
     )
     epsilon: float | None = _by_learner(
-        "Probability of a random action while training.", low=0, high=1, lane=True
+        "Probability of a random action while training.", low=0, high=1, lane=True, group=_INNER
     )
     discount: float = setting(
-        0.99, "Discount factor γ, below 1.", low=0, high=1, open_high=True, lane=True
+        0.99, "Discount factor γ, below 1.", low=0, high=1, open_high=True, lane=True, group=_INNER
     )
 
-    hidden: int | None = _by_learner("Units in each of the Q-network's two hidden layers.", low=1)
+    hidden: int | None = _by_learner(
+        "Units in each of the Q-network's two hidden layers.", low=1, group=_INNER
+    )
     model_hidden: int | None = _by_learner(
-        "Units in each of the model's two hidden layers.", low=1, lane=True
+        "Units in each of the model's two hidden layers.", low=1, lane=True, group=_MODEL
     )
-    batch_size: int = setting(256, "Transitions in a minibatch.", low=1)
-    inner_steps: int = setting(1, "K, Q-network updates per model update.", low=1)
+    batch_size: int = setting(256, "Transitions in a minibatch.", low=1, group=_INNER)
+    inner_steps: int = setting(1, "K, Q-network updates per model update.", low=1, group=_INNER)
     model_steps: int = setting(
-        1, "Model updates per step of an objective that fits the model first (mle, vep).", low=1
+        1,
+        "Model updates per step of an objective that fits the model first (mle, vep).",
+        low=1,
+        group=_OUTER,
     )
-    random_steps: int | None = _by_learner("Random actions before learning starts.", low=0)
+    random_steps: int | None = _by_learner(
+        "Random actions before learning starts.", low=0, group=_INNER
+    )
     replay_capacity: int | None = setting(
-        None, "Transitions the replay buffer keeps; all of them by default.", low=1
+        None, "Transitions the replay buffer keeps; all of them by default.", low=1, group=_INNER
     )
-    distractors: int = setting(0, "Numbers without use added to the observation.", low=0)
+    distractors: int = setting(
+        0, "Numbers without use added to the observation.", low=0, group=_WHAT
+    )
     distractor_kind: Literal["noise", "linear", "controlled"] = setting(
         "noise",
         "What distractors are: fresh standard normal numbers, linear dynamics that such numbers "
         "drive, or linear dynamics that the agent's actions drive too.",
+        group=_WHAT,
     )
 
     hypergradient: str | type | Part | None = setting(
@@ -100,30 +133,39 @@ class Config:
         "How the inverse Jacobian of eq. (7) is applied, such as cg:damping=1e-5,max_steps=100.",
         by_learner=True,
         part="hypergradient",
+        group=_OUTER,
     )
     model: str | type | Part = setting(
-        "deterministic", "Prediction of the next state.", part="model"
+        "deterministic", "Prediction of the next state.", part="model", group=_MODEL
     )
     model_network: Literal["separate", "joint"] | None = _by_learner(
-        "Networks of next state and reward."
+        "Networks of next state and reward.", group=_MODEL
     )
     model_output: Literal["state", "change"] = setting(
         "change",
         "What the model's network gives: the next state, or its change, added to the state.",
+        group=_MODEL,
     )
-    reward: Literal["learned", "known"] = setting("learned", "Rewards the Q-network trains on.")
-    critics: int = setting(2, "Q-networks: 2 for double Q-learning, 1 for single.", low=1, high=2)
+    reward: Literal["learned", "known"] = setting(
+        "learned", "Rewards the Q-network trains on.", group=_MODEL
+    )
+    critics: int = setting(
+        2, "Q-networks: 2 for double Q-learning, 1 for single.", low=1, high=2, group=_INNER
+    )
     inner_optimizer: Literal["auto", "reset", "keep"] | None = _by_learner(
         "Adam's moments between inner loops: `reset`, `keep`, or `auto`: reset for OMD with soft "
-        "Q-learning, else kept, as the authors' programs do."
+        "Q-learning, else kept, as the authors' programs do.",
+        group=_INNER,
     )
 
-    evaluate_every: int | None = _by_learner("Environment steps between evaluations.", low=1)
-    evaluate_episodes: int = setting(10, "Episodes of each evaluation.", low=1)
-    evaluate_max_steps: int = setting(
-        10_000, "Steps after which an evaluation episode is cut.", low=1
+    evaluate_every: int | None = _by_learner(
+        "Environment steps between evaluations.", low=1, group=_EVALUATION
     )
-    precision: Literal["float32", "float64"] = setting("float32", "Arithmetic.")
+    evaluate_episodes: int = setting(10, "Episodes of each evaluation.", low=1, group=_EVALUATION)
+    evaluate_max_steps: int = setting(
+        10_000, "Steps after which an evaluation episode is cut.", low=1, group=_EVALUATION
+    )
+    precision: Literal["float32", "float64"] = setting("float32", "Arithmetic.", group=_ARITHMETIC)
 
     def __post_init__(self) -> None:
         for one in SETTINGS.values():

@@ -1,7 +1,4 @@
-"""Every code block of the pages about implicit differentiation is run, block after block."""
-
-import pathlib
-import re
+"""The table of `docs/from-jaxopt.md`, row by row; tests/test_site.py runs its code."""
 
 import jax
 import jax.numpy as jnp
@@ -9,32 +6,6 @@ import numpy as np
 import pytest
 
 from omd import implicit
-
-_DOCS = pathlib.Path(__file__).parents[2] / "docs"
-
-
-def _blocks(name):
-    text = (_DOCS / name).read_text(encoding="utf-8")
-    return re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
-
-
-@pytest.mark.parametrize(
-    ("name", "needs"),
-    [
-        ("from-jaxopt.md", "optimistix"),
-        ("which-hypergradient.md", None),
-        ("logistic-regression.md", "sklearn"),
-    ],
-)
-def test_pages_run(name, needs):
-    if needs:
-        pytest.importorskip(needs)
-    blocks = _blocks(name)
-    assert len(blocks) >= 3
-    space = {"__name__": "page"}
-    with jax.enable_x64(False):
-        for block in blocks:
-            exec(compile(block, name, "exec"), space)
 
 
 def test_rows_of_the_migration_table():

@@ -1,13 +1,15 @@
 """The HTML report in a real browser."""
 
+import io
 import shutil
 import subprocess
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib import image
 
-from omd.figures import style
+from omd.figures import learning_curve, style
 from omd.reports import page
 from omd.runs import files
 
@@ -74,3 +76,40 @@ def test_a_page_that_cannot_be_written_is_a_sentence(figures):
     with pytest.raises(InputError, match="can't be written"):
         page.write(figures, figures / "file" / "page.html")
     assert files.read_json(figures / "figure-4.json")["settings"]["steps"] == 200
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run's folder with two seeds, one of which diverged; nothing was trained."""
+    from omd import Config
+    from omd.runs.run import Run, resolved
+    from omd.runs.stored import CONFIG, to_json
+
+    settings = resolved(Config(seeds=2, steps=3000))
+    rows = [{"lane": lane, "seed": lane, "step": step, "diverged": lane == 1 and step >= 2000,
+             "episode_return": 10.0 * (lane + 1), "model_mse": np.nan if lane == 1 and step >= 2000
+             else 0.5} for step in (1000, 2000, 3000) for lane in (0, 1)]  # fmt: skip
+    files.write_json(tmp_path / CONFIG, to_json(settings))
+    files.write_frame(tmp_path / "metrics.parquet", pd.DataFrame(rows))
+    return Run(tmp_path, settings, pd.DataFrame(rows))
+
+
+def test_the_page_of_a_run_says_what_came_out_and_which_seed_diverged(run):
+    text = " ".join(page.write(run.path).read_text().split())
+    assert "<h1>OMD on CartPole-v1</h1>" in text
+    assert "2 seeds, 3,000 environment steps each" in text
+    assert "return 15.0 ± 5.0" in text
+    assert "seed 1 diverged, seen at step 2,000" in text
+    assert "<td>1</td><td>20</td><td>20</td><td>0.5</td><td>diverged at step 2,000</td>" in text
+    assert "steps is 3000 here; the paper has 200000" in text
+    assert "objective is" not in text
+    assert str(run.path) not in text
+
+
+def test_the_learning_curve_has_a_cross_where_a_seed_diverged(run):
+    pixels = image.imread(io.BytesIO(learning_curve.picture(run.metrics, run.config)))[..., :3]
+    red = np.abs(pixels - np.array([0.8, 0, 0])).max(axis=-1) < 0.05
+    assert red.sum() > 40
+    kept = run.metrics.assign(diverged=False)
+    pixels = image.imread(io.BytesIO(learning_curve.picture(kept, run.config)))[..., :3]
+    assert (np.abs(pixels - np.array([0.8, 0, 0])).max(axis=-1) < 0.05).sum() == 0

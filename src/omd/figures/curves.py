@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -64,14 +64,20 @@ def draw_over_steps(
     window: int,
     *,
     line: str = "-",
+    centre: Literal["mean", "median"] = "mean",
 ) -> None:
-    """Mean over seeds of `column` against `step` with a band of one standard error; every seed
-    is averaged over `window` evaluations first."""
+    """A column against `step`: mean over seeds with a band of one standard error, or median with
+    the quartiles (for errors on a log axis, where a mean is its largest entry). Every seed is
+    averaged over `window` evaluations first."""
     wide = frame.pivot_table(index="step", columns=["sweep", "lane"], values=column)
     smooth = wide.rolling(window, min_periods=1).mean()
-    mean, steps = smooth.mean(axis=1), smooth.index.to_numpy(float)
-    axes.plot(steps, mean, color=colour, label=label, linestyle=line)
+    steps = smooth.index.to_numpy(float)
+    middle = smooth.mean(axis=1) if centre == "mean" else smooth.median(axis=1)
+    axes.plot(steps, middle, color=colour, label=label, linestyle=line)
     if smooth.shape[1] > 1:
         error = smooth.std(axis=1, ddof=1) / np.sqrt(smooth.shape[1])
-        axes.fill_between(steps, mean - error, mean + error, color=colour, alpha=0.2, linewidth=0)
+        low, high = middle - error, middle + error
+        if centre == "median":
+            low, high = smooth.quantile(0.25, axis=1), smooth.quantile(0.75, axis=1)
+        axes.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
     axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x >= 1000 else f"{x:g}")

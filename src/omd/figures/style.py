@@ -33,7 +33,7 @@ MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*", "d", "8")
 GREY = "#666666"
 
 SETTINGS = {
-    "font.size": 9,
+    "font.size": 10,  # 8 points where a figure fills the width of a two-column page
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
-import lineax as lx
+import jax.scipy as jsp
 from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
@@ -28,8 +28,7 @@ class Dense(AbstractMethod):
         matrix, right, unravel = dense_matrix(vjp, g)
         damping = jnp.asarray(self.damping, matrix.dtype)
         damped = matrix + damping * jnp.eye(len(matrix), dtype=matrix.dtype)
-        operator = lx.MatrixLinearOperator(damped)
-        u = lx.linear_solve(operator, right, lx.LU(), throw=False).value
+        u = jsp.linalg.lu_solve(jsp.linalg.lu_factor(damped), right)
         r = matrix @ u - right
         report = judge(
             relative(r, right),
@@ -59,8 +58,9 @@ class PseudoInverse(AbstractMethod):
     def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
         vjp, g, back = in_one_precision(vjp, g)
         matrix, right, unravel = dense_matrix(vjp, g)
-        operator = lx.MatrixLinearOperator(matrix)
-        u = lx.linear_solve(operator, right, lx.SVD(self.rcond), throw=False).value
+        eps = jnp.finfo(matrix.dtype).eps
+        rcond = 2 * eps * len(matrix) if self.rcond is None else self.rcond
+        u, *_ = jnp.linalg.lstsq(matrix, right, rcond=rcond)
         r = matrix @ u - right
         normal = jnp.linalg.norm(matrix.T @ r) / _at_least_tiny(
             jnp.linalg.norm(matrix) * jnp.linalg.norm(right)

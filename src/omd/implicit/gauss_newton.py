@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
-import lineax as lx
+import jax.scipy as jsp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from omd.errors import InputError
@@ -58,5 +58,4 @@ def _solve(
 ) -> Float[Array, " m"]:
     rounding = 2 * jnp.finfo(gram.dtype).eps * jnp.trace(gram)
     damped = gram + (damping + rounding).astype(gram.dtype) * jnp.eye(len(gram), dtype=gram.dtype)
-    operator = lx.MatrixLinearOperator(damped, lx.positive_semidefinite_tag)
-    return lx.linear_solve(operator, right, lx.Cholesky(), throw=False).value
+    return jsp.linalg.cho_solve(jsp.linalg.cho_factor(damped), right)

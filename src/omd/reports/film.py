@@ -213,7 +213,6 @@ def _imageio(path: pathlib.Path) -> Any:
             import imageio_ffmpeg  # noqa: F401
     except ImportError as error:
         raise InputError(
-            f"writing a {path.suffix} needs a package that is missing: run "
-            "`pip install 'omd[watch]'`"
+            f"writing a {path.suffix} needs a package that is missing: run `{install('watch')}`"
         ) from error
     return imageio.v3

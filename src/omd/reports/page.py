@@ -15,13 +15,15 @@ import jinja2
 import markupsafe
 import pandas as pd
 
+from omd import parts
 from omd.analysis import frames
 from omd.analysis.statistics import aggregate
 from omd.errors import InputError
-from omd.figures import overview
+from omd.figures import learning_curve, overview
 from omd.figures.paper.swept import shared_settings
 from omd.reports.paper_settings import differences
-from omd.runs import files
+from omd.runs import files, stored
+from omd.runs.run import Run, load
 from omd.sweeps import driver
 from omd.sweeps.store import SWEEP, Sweep
 
@@ -31,18 +33,22 @@ ROWS = 200
 
 
 def write(folder: str | os.PathLike, out: str | os.PathLike | None = None) -> pathlib.Path:
-    """Write the page of a sweep's or a figures' folder, by default into it as report.html.
+    """Write the page of a run's, a sweep's or a figures' folder, by default into it as report.html.
 
-    Raises `InputError` for a folder that holds neither.
+    Raises `InputError` for a folder that holds none of them.
     """
     folder = pathlib.Path(folder)
-    if (folder / SWEEP).exists():
+    if (folder / stored.CONFIG).exists():
+        content = of_run(load(folder))
+    elif (folder / SWEEP).exists():
         content = of_sweep(Sweep(folder))
     elif figures := sorted(folder.glob("figure-*.json")):
         content = of_figures(folder, figures)
     else:
-        raise InputError(f"{folder} holds no {SWEEP} and no figure-*.json: name a sweep's folder, "
-                         "or one that `omd figure` wrote")  # fmt: skip
+        raise InputError(
+            f"{folder} holds no {stored.CONFIG}, no {SWEEP} and no figure-*.json: name the folder "
+            "of a run or a sweep, or one that `omd figure` wrote"
+        )
     path = pathlib.Path(out) if out is not None else folder / PAGE
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_template), autoescape=True, trim_blocks=True,
@@ -59,6 +65,76 @@ def write(folder: str | os.PathLike, out: str | os.PathLike | None = None) -> pa
 
 def _template(name: str) -> str:
     return (importlib.resources.files(__package__) / name).read_text("utf-8")
+
+
+def of_run(run: Run) -> dict[str, Any]:
+    """Content of a run's page: how far it is, what came out by seed, its policy, its settings."""
+    settings = run.config.to_dict()
+    env, seeds = settings["env"], settings["seeds"]
+    objective = parts.text_of(type(run.config.objective))
+    plain = settings | {"seeds": len(seeds), "objective": objective}
+    sections: list[dict[str, Any]] = []
+    if not run.metrics.empty:
+        sections.append(
+            {
+                "title": "Learning",
+                "text": "Each faint line is a seed.",
+                "pictures": [_inline(learning_curve.picture(run.metrics, run.config), "png")],
+                "tables": [_table(_by_seed(run), "by seed")],
+            }
+        )
+    film = run.path / "policy.gif"
+    moving = [_inline(film.read_bytes(), "gif")] if film.exists() else []
+    hint = "No film yet: omd watch, with this folder, draws one, and the next report shows it."
+    sections.append(
+        {"title": "Policy", "text": "" if moving else hint, "pictures": moving, "tables": []}
+    )
+    problems = [] if run.finished else [f"stopped at step {run.step:,} of {settings['steps']:,}"]
+    reasons = run.divergences()
+    for seed, step in run.diverged().items():
+        reason = reasons.get(seed, "its numbers stopped being finite")
+        problems.append(f"seed {seed} diverged, seen at step {step:,}: {reason}")
+    history = run.path / "provenance.json"
+    sessions = files.read_json(history)["sessions"] if history.exists() else []
+    return {
+        "title": f"{run.config.label} on {env}",
+        "about": f"{run.path.name}: {len(seeds)} seed{'s' * (len(seeds) > 1)}, "
+        f"{run.step:,} environment steps each.",
+        "facts": ["finished" if run.finished else "not finished", *_fact(run)],
+        "problems": problems,
+        "sections": sections,
+        "settings": {name: _shown(value) for name, value in settings.items()},
+        "differences": differences(plain) if env == "CartPole-v1" else [],
+        "versions": _versions(sessions[-1]) if sessions else {},
+    }
+
+
+def _fact(run: Run) -> list[str]:
+    """The final return, where there is one."""
+    finals = run.final_returns().dropna() if not run.metrics.empty else pd.Series(dtype=float)
+    if finals.empty:
+        return []
+    error = finals.std(ddof=1) / math.sqrt(len(finals)) if len(finals) > 1 else None
+    return [f"return {finals.mean():.1f}" + (f" ± {error:.1f}" if error is not None else "")]
+
+
+def _by_seed(run: Run) -> pd.DataFrame:
+    """A row a seed: what it earned, how far its model is off, how it ended."""
+    diverged = run.diverged()
+    rows = []
+    for seed, value in run.final_returns().items():
+        mine = run.metrics[run.metrics["seed"] == seed].sort_values("step")
+        error = mine["model_mse"].dropna() if "model_mse" in mine else pd.Series(dtype=float)
+        rows.append(
+            {
+                "seed": seed,
+                "return (last 10 evaluations)": float(value),
+                "best evaluation": float(mine["episode_return"].max()),
+                "model error at the end": float(error.iloc[-1]) if len(error) else math.nan,
+                "status": f"diverged at step {diverged[seed]:,}" if seed in diverged else "ok",
+            }
+        )
+    return pd.DataFrame(rows).dropna(axis=1, how="all")
 
 
 def of_sweep(sweep: Sweep) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def _panel(axes: Axes, part: pd.DataFrame, means: pd.DataFrame, column: str) -> 
             )  # fmt: skip
         mean = means[means["objective"] == name].sort_values(column)
         axes.errorbar(
-            mean[column].map(place) + shift, mean["mean"], mean["standard_error"].fillna(0),
+            mean[column].map(place), mean["mean"], mean["standard_error"].fillna(0),
             color=shown.colour, marker=shown.marker, capsize=2.5, label=shown.label,
         )  # fmt: skip
     axes.set_xticks(range(len(values)), [str(value) for value in values])

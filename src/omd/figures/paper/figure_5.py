@@ -25,6 +25,7 @@ from omd.figures.style import (
     styled,
     watermark,
 )
+from omd.runs import files
 from omd.sweeps.trained import Trained, Trajectory
 
 SWEEPS = {
@@ -32,6 +33,7 @@ SWEEPS = {
     "quick": ("quick-figure-5",),
     "paper": ("paper-figure-4-left",),
 }
+NAME = "figure-5"
 WIDTHS = (1, 3)
 OBJECTIVES = ("omd", "mle")
 WINDOW = 5
@@ -48,7 +50,7 @@ COORDINATES = {
 class Predictions(NamedTuple):
     """Next states along one trajectory, true and predicted, each [T, obs]."""
 
-    trajectory: Trajectory
+    true: np.ndarray
     by: dict[str, np.ndarray]
     """Objective to its model's predictions."""
     actor: str
@@ -78,7 +80,9 @@ def make(
         raise InputError("no lane of OMD or MLE with a model of width 1 or 3 is finished yet")
     chosen = best(wanted, ["objective", "model_hidden", "distractors"])
     frame = data.frame.merge(chosen[["sweep", "lane"]], on=["sweep", "lane"])
-    predictions = _predictions(data, chosen)
+    predictions = _predictions(data, chosen) or _published(data)
+    if predictions is not None:
+        data.record["actor"] = predictions.actor
     figure = _draw(data, chosen, frame, predictions, budget)
     columns = ["objective", "model_hidden", "seed", "step", "model_mse", "episode_return"]
     rows = frame.sort_values(["objective", "model_hidden", "seed", "step"])[columns]
@@ -88,10 +92,10 @@ def make(
     )  # fmt: skip
     random = random.drop_duplicates(["model_hidden", "seed"])
     rows = pd.concat([rows, random[columns]], ignore_index=True)
-    paths = save(figure, out, "figure-5", rows.to_dict("records"), data.record)
+    paths = save(figure, out, NAME, rows.to_dict("records"), data.record)
     if predictions is not None:
-        paths.append(save_table(_tidy(predictions), out / "figure-5-predictions.csv"))
-    return [*paths, *claims.write(claims.of_figure_5(chosen), out, "figure-5")]
+        paths.append(save_table(_tidy(predictions), out / f"{NAME}-predictions.csv"))
+    return [*paths, *claims.write(claims.of_figure_5(chosen), out, NAME)]
 
 
 def _predictions(data: Data, chosen: pd.DataFrame) -> Predictions | None:
@@ -127,13 +131,28 @@ def _predictions(data: Data, chosen: pd.DataFrame) -> Predictions | None:
     assert found is not None
     _, trajectory, name = found
     by = {objective: model.predict(trajectory) for objective, model in models.items()}
-    return Predictions(trajectory, by, name)
+    return Predictions(trajectory.next_observations, by, name)
+
+
+def _published(data: Data) -> Predictions | None:
+    """What an earlier figure 5 left beside a published sweep, in `figures` of the same folder."""
+    folder = data.sweeps[0].path.parent / "figures"
+    table, record = folder / f"{NAME}-predictions.csv", folder / f"{NAME}.json"
+    if not table.exists() or not record.exists():
+        return None
+    frame = pd.read_csv(table)
+    by = {
+        str(source): part.pivot(index="step", columns="coordinate", values="next_state").to_numpy()
+        for source, part in frame.groupby("source")
+    }
+    actor = str(files.read_json(record).get("actor", "a trained policy"))
+    return Predictions(by.pop("true"), {name: by[name] for name in OBJECTIVES if name in by}, actor)
 
 
 def _tidy(found: Predictions) -> pd.DataFrame:
     """One row a step, coordinate and source (true, omd, mle)."""
-    sources = {"true": found.trajectory.next_observations, **found.by}
-    steps, size = found.trajectory.next_observations.shape
+    sources = {"true": found.true, **found.by}
+    steps, size = found.true.shape
     return pd.DataFrame(
         [
             {"step": t, "coordinate": i, "source": name, "next_state": float(values[t, i])}
@@ -163,9 +182,9 @@ def _draw(
             mine = part[part["objective"] == objective]
             if not mine.empty:
                 name, colour = look(objective).label, look(objective).colour
-                draw_over_steps(errors, mine, "model_mse", colour, name, WINDOW)
+                draw_over_steps(errors, mine, "model_mse", colour, name, WINDOW, centre="median")
                 draw_over_steps(returns, mine, "episode_return", colour, name, WINDOW)
-        random = chosen.loc[chosen["model_hidden"] == width, "random_model_mse"].mean()
+        random = chosen.loc[chosen["model_hidden"] == width, "random_model_mse"].median()
         errors.axhline(
             random, color="black", linestyle=(0, (4, 3)), linewidth=1, label="random model"
         )
@@ -175,16 +194,17 @@ def _draw(
             axes.title.set_fontsize(9)
             axes.set_xlim(0, None)
     text = describe(data, chosen)
-    text += f"Lines: mean of {WINDOW} evaluations and over seeds; bands: standard error. "
-    text += "Random: the untrained models on the transitions seen in training, mean over lanes. "
+    text += f"Lines average {WINDOW} evaluations. Errors: median of the seeds, quartiles as band; "
+    text += "returns: mean, standard error as band. "
+    text += "Random: the untrained models on the transitions seen in training, median of lanes. "
     if predictions:
         names = COORDINATES.get(frame["env"].iloc[0], ())
-        size = min(4, predictions.trajectory.next_observations.shape[1])
+        size = min(4, predictions.true.shape[1])
         for i in range(size):
             axes = figure.add_subplot(grid[i // 2, 2 + i % 2])
             title = names[i] if i < len(names) else f"coordinate {i}"
             _coordinate(axes, predictions, i, title)
-        steps = len(predictions.trajectory.next_observations)
+        steps = len(predictions.true)
         drawn = f"the first {SHOWN} of {steps} steps of one" if steps > SHOWN else "one"
         text += f"Right: next states along {drawn} episode of the most probable actions "
         text += f"({predictions.actor}), predicted by the best lanes of width 1."
@@ -197,7 +217,7 @@ def _draw(
 
 def _coordinate(axes: Axes, found: Predictions, i: int, title: str) -> None:
     axes.plot(
-        found.trajectory.next_observations[:SHOWN, i], color=GREY, linewidth=2.2, alpha=0.6,
+        found.true[:SHOWN, i], color=GREY, linewidth=2.2, alpha=0.6,
         label="true next state",
     )  # fmt: skip
     for objective, values in found.by.items():

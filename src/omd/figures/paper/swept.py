@@ -135,6 +135,9 @@ def describe(data: Data, chosen: pd.DataFrame) -> str:
         [c for c in ("objective", "model_hidden", "distractors") if c in chosen]
     )["seed"].nunique()
     count = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
+    if "panel" in chosen and chosen["panel"].nunique() > 1:
+        by_panel = chosen.groupby("panel")["seed"].nunique()
+        count = " and ".join(f"{n} ({panel})" for panel, n in by_panel.items())
     steps = ", ".join(f"{s:,}" for s in sorted(frame["steps"].unique()))
     text = f"{count} seeds, {steps} steps; final return: mean of the last ten evaluations. "
     settings = [t for short, t in data.record["objectives"].items() if t != short]

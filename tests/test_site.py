@@ -1,0 +1,194 @@
+"""The site: its reference names everything that is public, its code runs and prints what it shows.
+
+Blocks of a page run in order, `python` in one namespace, `bash` in the same folder, which is new
+and empty. A `text` block is what the block before it prints; in what a command prints, numbers may
+differ. Training is shortened. `<!-- skip: why -->` before a block: it can't run here, and only the
+options of its commands are checked. `<!-- slow -->` in a page: `make docs` runs it, with
+OMD_SLOW_PAGES set.
+"""
+
+import importlib.util
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import jax
+import markdown_it
+import pytest
+
+from omd import catalogue, cli, parts
+from omd.config import SETTINGS
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SHORT = {
+    "train": ["--steps", 240, "--random-steps", 60, "--batch-size", 16, "--evaluate-every", 80,
+              "--evaluate-episodes", 2, "--evaluate-max-steps", 50],
+}  # fmt: skip
+SHORT["sweep"] = SHORT["train"]
+OPEN_TO_NUMBERS = ("results", "performance")
+"""Parts of the site that may hold as many numbers as they like."""
+
+
+def site():
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def generated():
+    return site().pages()
+
+
+def name_of(page):
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks(page):
+    """(language, code, output or None, reason to skip or None) of each fenced block."""
+    found, skip = [], None
+    for token in markdown_it.MarkdownIt().parse(page.read_text(encoding="utf-8")):
+        if token.type == "html_block":
+            reason = re.match(r"<!-- skip: (.*) -->", token.content)
+            skip = reason[1] if reason else None
+        if token.type != "fence":
+            continue
+        language = token.info.split()[0] if token.info else ""
+        if language == "text" and found:
+            found[-1] = (*found[-1][:2], token.content, found[-1][3])
+        elif language in ("python", "bash", "toml"):
+            found.append((language, token.content, None, skip))
+        skip = None
+    return found
+
+
+def is_slow(page):
+    return "<!-- slow -->" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=name_of)
+def test_code_of_a_page_runs_and_prints_what_it_shows(page, tmp_path, monkeypatch, capsys):
+    if is_slow(page) != bool(os.environ.get("OMD_SLOW_PAGES")):
+        pytest.skip("`make docs` runs the slow pages, `make test` the others")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    (tmp_path / "docs" / "images").mkdir(parents=True)
+    for name in ("Makefile", "pyproject.toml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    if "results/" in page.read_text(encoding="utf-8"):
+        shutil.copytree(ROOT / "results", tmp_path / "results")
+    command = tmp_path / ".venv" / "bin" / "omd"  # where the Makefile has it
+    command.parent.mkdir(parents=True)
+    command.write_text(f"#!{sys.executable}\n{SHIM}")
+    command.chmod(0o755)
+    (tmp_path / ".venv" / ".installed").touch()
+    monkeypatch.setenv("PATH", str(command.parent), prepend=os.pathsep)
+    names = {"__name__": "page"}
+    with jax.enable_x64(False):
+        for language, code, shown, skip in blocks(page):
+            file = re.match(r"# (\w+\.(?:py|toml))\b", code)
+            if file:  # a block that begins with a file's name is that file
+                (tmp_path / file[1]).write_text(code)
+            if language == "bash":
+                check_options(code)
+            if skip or language == "toml":
+                continue
+            if language == "python":
+                exec(compile(code, name_of(page), "exec"), names)
+                printed = capsys.readouterr().out
+                assert shown is None or printed == shown
+            else:
+                done = subprocess.run(
+                    ["bash", "-euo", "pipefail", "-c", code],
+                    capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+                )  # fmt: skip
+                assert done.returncode == 0, f"{code}\n{done.stdout}{done.stderr}"
+                assert shown is None or shape(done.stdout) == shape(shown)
+
+
+SHIM = f"""
+import sys
+from omd import cli
+words = sys.argv[1:]
+if words and words[0] in ("train", "sweep") and "--resume" not in words:
+    given = {SHORT!r}[words[0]]
+    for name, value in zip(given[::2], given[1::2]):
+        if name in words and words[0] == "train":
+            words[words.index(name) + 1] = str(value)
+        elif name not in words:
+            words += [name, str(value)]
+sys.argv[1:] = words
+cli.main()
+"""
+
+
+def shape(text):
+    """What a command printed, but for its numbers and how wide they made its columns."""
+    text = re.sub(r"-?\d[\d.,]*(e[+-]?\d+)?", "0", text)
+    return [re.sub(r"[\s━─┄]+", " ", line).strip() for line in text.splitlines() if line.strip()]
+
+
+def check_options(code):
+    """Raises for a command of ours, an option of it or a target of make that doesn't exist."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for line in code.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        if words[:1] == ["make"]:
+            assert re.search(rf"^{words[1]}:", makefile, flags=re.MULTILINE), line
+        if words[:1] == ["omd"] and not {"--help", "--version"} & set(words):
+            command = cli.cli.commands[words[1]]
+            context = command.make_context(words[1], [], resilient_parsing=True)
+            command.make_parser(context).parse_args(words[2:])
+
+
+def test_every_public_name_is_in_the_reference(generated):
+    rooms = site().ROOMS
+    for room in rooms:
+        module = importlib.import_module(room)
+        text = generated[f"reference/{room}.md"]
+        for name in module.__all__:
+            entry = f"::: {room}.{name}\n" in text or f"## {name}\n" in text
+            assert entry, f"{room}.{name}"
+    # every module of the package that names what is public has a page, or is shown by another
+    shown = {f"{r}.{n}" for r in rooms for n in importlib.import_module(r).__all__}
+    for path in (ROOT / "src" / "omd").rglob("*.py"):
+        if "__all__" in path.read_text(encoding="utf-8") and path.name == "__init__.py":
+            module = ".".join(path.relative_to(ROOT / "src").parent.parts)
+            assert module in rooms or module in shown, module
+
+
+def test_every_setting_and_every_part_is_in_the_reference(generated):
+    text = generated["reference/settings.md"]
+    for name, one in SETTINGS.items():
+        (row,) = re.findall(rf"^\| `{name}` \|.*$", text, flags=re.MULTILINE)
+        assert one.metadata["help"].replace("|", "\\|") in row
+    text = generated["reference/parts.md"]
+    for kind in catalogue.BASES:
+        for entry in catalogue.entries(kind).values():
+            assert f"### {entry.name}\n" in text
+            for one in parts.settings_of(parts.named(kind, entry.where)):
+                assert f"| `{one.name}` |" in text
+    assert "| `weight` | `1` | number in [0, ∞) |" not in text  # no part of the tests
+
+
+def test_pages_for_people_are_short_and_hold_few_numbers():
+    """Numbers are for the results; words are for a reader with an hour."""
+    words = 0
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        words += len(text.split())
+        prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+        prose = re.sub(r"`[^`]*`|\]\([^)]*\)|https?://\S+", "", prose)
+        numbers = re.findall(r"(?<![\w(])\d[\d.,]*", prose)
+        if page.relative_to(ROOT / "docs").parts[0].removesuffix(".md") not in OPEN_TO_NUMBERS:
+            assert len(numbers) <= 40, f"{name_of(page)} holds {len(numbers)} numbers"
+    assert words < 15_000
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme.count("\n") < 120
