@@ -132,6 +132,12 @@ _PARTS = (
         "omd.agents.models.mlp:Gaussian", "Gaussian",
     ),
     Entry(
+        "model", "ensemble", "Gaussian networks with elites and normalised data, for likelihood",
+        "omd.agents.models.ensemble:Ensemble", "ensemble",
+        needs="objective mle to train each member by itself",
+        source="Chua et al. 2018; Janner et al. 2019",
+    ),
+    Entry(
         "hypergradient", "identity", "the identity instead of the inverse Jacobian (section 6)",
         "omd.implicit.methods:Identity", "identity",
     ),

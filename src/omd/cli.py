@@ -254,7 +254,7 @@ def list_(what: str | None, name: str | None, out: str) -> None:
 
 
 @cli.command()
-@click.argument("numbers", metavar="{1|2|3|4|5|6|7|8}...", nargs=-1, required=True)
+@click.argument("numbers", metavar="{1|2|3|4|5|6|7|8|compare}...", nargs=-1, required=True)
 @click.option("--out", default="figures", show_default=True, help="Folder for the files.")
 @click.option(
     "--budget", default="paper", show_default=True, help="smoke, quick (1, 4, 5, 7) or paper."
@@ -264,7 +264,11 @@ def list_(what: str | None, name: str | None, out: str) -> None:
 )
 @click.option("--seeds", default=10, show_default=True, help="Seeds of each point (2, 3, 6).")
 @click.option(
-    "--sweep", "sweeps", multiple=True, metavar="FOLDER", help="Sweeps to draw (1, 4, 5, 7)."
+    "--sweep",
+    "sweeps",
+    multiple=True,
+    metavar="FOLDER",
+    help="Sweeps to draw (1, 4, 5, 7, compare).",
 )
 @click.option("--engine", default="local", show_default=True, help="local or ray (1, 4, 5, 7).")
 @click.option("--workers", type=int, help="Groups at a time (1, 4, 5, 7).")
@@ -284,25 +288,29 @@ def figure(
 
     Each is written as PNG, PDF, a CSV of its numbers and a JSON of its settings.
     Figures 1, 4, 5 and 7 are drawn from the sweeps given; without any, those of the budget run as
-    far as they are missing, in sweeps/NAME. Figure 8 is drawn from the runs given.
+    far as they are missing, in sweeps/NAME. Figure 8 is drawn from the runs given. `compare` sets
+    the objectives of the sweeps given side by side, over all environments and misspecifications.
     """
     import importlib
 
     for number in numbers:
-        closest("figure", number, (*TABULAR, *SWEPT, "8"))
+        closest("figure", number, (*TABULAR, *SWEPT, "8", COMPARE))
     if bool(runs) != ("8" in numbers):
         raise InputError("figure 8 and --run FOLDER go together: give both or neither")
-    if sweeps and not set(SWEPT) & set(numbers):
-        raise InputError(f"--sweep goes with figures {', '.join(SWEPT)}: leave it out")
+    if sweeps and not {*SWEPT, COMPARE} & set(numbers):
+        raise InputError(f"--sweep goes with figures {', '.join((*SWEPT, COMPARE))}: leave it out")
     for number in numbers:
         options: dict[str, Any] = {"projection": projection, "seeds": seeds}
         options["progress"] = lambda line: print(line, file=sys.stderr)
         if number in SWEPT:
             options = {"sweeps": sweeps, "engine": engine, "workers": workers}
         options["budget"] = budget
+        if number == COMPARE:
+            options = {"sweeps": sweeps}
         if number == "8":
             options = {"runs": runs}
-        module = importlib.import_module(f"omd.figures.paper.figure_{number}")
+        place = "omd.figures.compare" if number == COMPARE else f"omd.figures.paper.figure_{number}"
+        module = importlib.import_module(place)
         for path in module.make(pathlib.Path(out), **options):
             print(path)
 
@@ -321,7 +329,7 @@ def report_(folder: str, out: str | None) -> None:
     print(page.write(folder, out))
 
 
-TABULAR, SWEPT = ("2", "3", "6"), ("1", "4", "5", "7")
+TABULAR, SWEPT, COMPARE = ("2", "3", "6"), ("1", "4", "5", "7"), "compare"
 
 
 @cli.command()

@@ -9,6 +9,7 @@ import pytest
 
 import omd
 from omd.analysis import claims
+from omd.figures import compare
 from omd.figures.paper import figure_4, figure_5, figure_7
 from omd.figures.paper import swept as sweeps
 from omd.reports import page
@@ -160,6 +161,24 @@ def test_claims_say_what_the_intervals_say():
         "holds", "not contradicted",
     )  # fmt: skip
     assert "| width 1 | return, OMD − MLE | 312 [" in claims.markdown(list(found.values()))
+
+
+def test_the_comparison_is_drawn_from_sweeps(folder, tmp_path, monkeypatch):
+    with pytest.raises(omd.InputError, match="give --sweep FOLDER"):
+        compare.make(tmp_path)
+    with pytest.raises(omd.InputError, match="at width 3 differ in hypergradient"):
+        compare.make(tmp_path, sweeps=[folder])
+    data = sweeps.load("compare", {}, "paper", [folder])
+    one = (data.finals["hypergradient"] == "identity") & (data.finals["critics"] == 2)
+    monkeypatch.setattr(compare, "load", lambda *_: data._replace(finals=data.finals[one]))
+    paths = compare.make(tmp_path, sweeps=[folder])
+    assert all(p.stat().st_size for p in paths)
+    assert len(rows(tmp_path / "compare.csv")) == 8
+    assert {r["objective"] for r in rows(tmp_path / "compare-aggregates.csv")} == {"omd", "mle"}
+    scores = np.load(tmp_path / "compare-rliable.npz")
+    assert scores["mle"].shape == (2, 2)
+    record = json.loads((tmp_path / "compare.json").read_text())
+    assert record["scale"]["CartPole-v1"]["one"] > record["scale"]["CartPole-v1"]["zero"]
 
 
 def test_figures_refuse_what_they_cannot_draw(folder, tmp_path):

@@ -52,7 +52,8 @@ class Agent:
         self, state: AgentState, batches: list[Transition], key: Array, h: Hyper
     ) -> tuple[AgentState, Metrics]:
         """One outer step and K inner steps; `batches` holds `objective.minibatches` of them."""
-        return self.objective.update(state, batches, self.context(key, h))
+        theta = self.model.observe(state.theta, batches[0], h.learning_rate)
+        return self.objective.update(state._replace(theta=theta), batches, self.context(key, h))
 
 
 def build(settings: Settings, spec: EnvSpec, padded: int | None = None) -> Agent:

@@ -38,31 +38,39 @@ def _relu_jvp(primals, tangents):
 
 
 def orthogonal_mlp(
-    key: Array, inputs: int, outputs: int, width: int, dtype: DTypeLike, padded: int | None = None
+    key: Array,
+    inputs: int,
+    outputs: int,
+    width: int,
+    dtype: DTypeLike,
+    padded: int | None = None,
+    *,
+    layers: int = HIDDEN_LAYERS,
 ) -> Mlp:
-    """Two hidden layers, orthogonal weights (gain √2, output 0.01), zero biases (appendix D).
+    """Hidden layers, two by default, orthogonal weights (gain √2, output 0.01), zero biases
+    (appendix D).
 
     `padded` adds hidden units without weights in or out: their outputs and gradients are exactly
     zero and Adam leaves them there, so that models of several widths share one compiled program.
     """
     padded = width if padded is None else padded
-    sizes = [inputs, *[width] * HIDDEN_LAYERS, outputs]
-    shapes = [inputs, *[padded] * HIDDEN_LAYERS, outputs]
-    gains = [2**0.5] * HIDDEN_LAYERS + [0.01]
+    sizes = [inputs, *[width] * layers, outputs]
+    shapes = [inputs, *[padded] * layers, outputs]
+    gains = [2**0.5] * layers + [0.01]
     # one draw for all layers: each one compiles anew, and a run's start waits for it
     areas = [fan_in * fan_out for fan_in, fan_out in itertools.pairwise(sizes)]
     normals = jnp.split(
         jax.random.normal(key, (sum(areas),), dtype), list(itertools.accumulate(areas))[:-1]
     )
-    layers = []
+    made = []
     for i, (normal, gain) in enumerate(zip(normals, gains, strict=True)):
         weight = gain * _orthogonal(normal.reshape(sizes[i + 1], sizes[i]))
         missing = [(0, shapes[i + 1] - sizes[i + 1]), (0, shapes[i] - sizes[i])]
         layer = eqx.nn.Linear(shapes[i], shapes[i + 1], key=key, dtype=dtype)
         bias = jnp.zeros(shapes[i + 1], dtype)
         where = operator.attrgetter("weight", "bias")
-        layers.append(eqx.tree_at(where, layer, (jnp.pad(weight, missing), bias)))
-    return tuple(layers)
+        made.append(eqx.tree_at(where, layer, (jnp.pad(weight, missing), bias)))
+    return tuple(made)
 
 
 def _orthogonal(normal: Float[Array, "m n"]) -> Float[Array, "m n"]:

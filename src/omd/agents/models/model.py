@@ -56,6 +56,19 @@ class Model(AgentPart, abc.ABC):
         are passed on.
         """
 
+    def likelihood(
+        self, theta: PyTree, batch: Transition, key: Array
+    ) -> tuple[Float[Array, ""], Prediction]:
+        """The likelihood loss of next states and rewards, eq. (1), and the prediction."""
+        prediction = self.predict(theta, batch, key)
+        reward = reward_error(prediction, batch) if self.learned_reward else 0
+        return self.state_loss(prediction, batch) + reward, prediction
+
+    def observe(self, theta: PyTree, batch: Transition, learning_rate: Array) -> PyTree:
+        """θ after a look at a minibatch at the start of an update, before any gradient, for models
+        that keep statistics of the data in it; nothing otherwise."""
+        return theta
+
     def inputs(self, batch: Transition) -> Float[Array, "inputs batch"]:
         """The minibatch's states and actions as a network takes them, features first: discrete
         actions one-hot, continuous ones in [−1, 1]."""

@@ -7,11 +7,22 @@ from jaxtyping import Array, Float
 from omd.agents.models.model import Prediction, reward_error
 from omd.agents.objectives.fitted import Fitted
 from omd.agents.objectives.objective import AgentState, Context
-from omd.types import Transition
+from omd.types import PyTree, Transition
 
 
 class Mle(Fitted):
     """The model's likelihood loss of the next state plus the squared reward error."""
+
+    def fit(
+        self,
+        theta: PyTree,
+        window: list[Transition],
+        key: Array,
+        state: AgentState,
+        context: Context,
+    ) -> tuple[Float[Array, ""], Prediction]:
+        """The model's own loss: an ensemble fits each of its members."""
+        return context.model.likelihood(theta, window[0], key)
 
     def loss(
         self, prediction: Prediction, batch: Transition, state: AgentState, context: Context

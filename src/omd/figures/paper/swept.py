@@ -33,7 +33,7 @@ class Data(NamedTuple):
 
 
 def load(
-    figure: int,
+    figure: int | str,
     names: Mapping[str, tuple[str, ...]],
     budget: str,
     folders: Sequence[str | pathlib.Path],
