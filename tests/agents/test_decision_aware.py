@@ -1,5 +1,6 @@
 """VaGraM, (m, b)-VAML, PAML, self-prediction and TaskMet."""
 
+import dataclasses
 import types
 
 import equinox as eqx
@@ -10,7 +11,7 @@ import optax
 import pytest
 
 import omd
-from omd.agents import Prediction, networks
+from omd.agents import Prediction, diagnose, networks
 from omd.agents.objectives.objective import AgentState
 from omd.agents.objectives.paml import Paml
 from omd.agents.objectives.self_prediction import SelfPrediction
@@ -284,6 +285,44 @@ def test_taskmet_s_sample_weights_are_the_slope_through_the_model_s_fit(batch):
     slope = optax.tree.vdot(gradient, direction)
     ends = [outer(best(moved(phi, direction, s))) for s in (1e-5, -1e-5)]
     np.testing.assert_allclose(slope, (ends[0] - ends[1]) / 2e-5, rtol=1e-5)
+
+
+def test_diagnoses_compare_a_loss_with_the_true_bellman_error(build, batch):
+    found = {}
+    for objective in ("omd", "mle"):
+        agent, state, hyper = build(objective=objective)
+        noise = lambda x: x + 0.3 * jax.random.normal(KEY, x.shape)  # noqa: E731
+        w = jax.tree.map(noise, state.learner.w)
+        state = state._replace(learner=state.learner._replace(w=w))
+        batches = [batch(i) for i in range(agent.objective.minibatches)]
+        run = jax.jit(lambda state, batches, a=agent, h=hyper: diagnose(a, state, batches, KEY, h))
+        found[objective] = run(state, batches)
+    assert float(found["omd"]["alignment"]) == pytest.approx(1)
+    assert -1 < float(found["mle"]["alignment"]) < 1
+    one = found["mle"]
+    parts = one["value_error_critic"] + one["value_error_model"] + one["value_error_both"]
+    assert float(one["value_error"]) == pytest.approx(float(parts))
+    # worked out by the learner: eq. (11) at this w
+    error = agent.learner.bellman_error(
+        state.learner.w, state.learner.target, batches[0], hyper, KEY
+    )
+    assert float(one["value_error"]) == pytest.approx(float(error))
+    # with a model that is true no error is the model's
+    exact = stub_model(agent, batches[0])
+    assert float(diagnose(exact, state, batches, KEY, hyper)["value_error_model"]) == 0
+
+
+def stub_model(agent, data):
+    """The agent with a model whose prediction of the first minibatch is the minibatch itself."""
+    model = agent.model.bound(agent.model.setup)
+
+    def predict(theta, batch, key):
+        zero = 0 * optax.tree.sum(theta)
+        made = batch.next_observation + zero
+        return Prediction(made, None, made, batch.reward + zero)
+
+    object.__setattr__(model, "predict", predict)
+    return dataclasses.replace(agent, model=model)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ what can be set, `networks`, and the records that go between parts.
 
 from omd.agents import networks
 from omd.agents.agent import Agent, build, hyper
+from omd.agents.diagnosis import diagnose
 from omd.agents.learners.learner import (
     Hyper,
     Learner,
@@ -39,6 +40,7 @@ __all__ = [
     "Prediction",
     "Transition",
     "build",
+    "diagnose",
     "diagnostics",
     "hyper",
     "mean_squared",
