@@ -206,5 +206,5 @@ def test_the_report_of_a_sweep_needs_nothing_else(folder, tmp_path):
     assert "12 finished" in text
     assert "steps is 200 here; the paper has 200000" in text
     assert "http" not in text.replace("http-equiv", "")
-    with pytest.raises(omd.InputError, match=r"holds no sweep\.json and no figure"):
+    with pytest.raises(omd.InputError, match=r"no sweep\.json and no figure"):
         page.write(tmp_path)
