@@ -164,6 +164,17 @@ def test_every_public_name_is_in_the_reference(generated):
             assert module in rooms or module in shown, module
 
 
+def test_every_command_and_option_is_in_the_reference(generated):
+    text = generated["reference/command-line.md"]
+    parts_of = re.split(r"^## omd ", text, flags=re.MULTILINE)
+    sections = {part.split("\n", 1)[0]: part for part in parts_of[1:]}
+    assert set(sections) == set(cli.cli.commands)
+    for name, command in cli.cli.commands.items():
+        for one in command.params:
+            if one.param_type_name == "option":
+                assert f"| `{one.opts[0]}" in sections[name]
+
+
 def test_every_setting_and_every_part_is_in_the_reference(generated):
     text = generated["reference/settings.md"]
     for name, one in SETTINGS.items():
