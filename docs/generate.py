@@ -149,6 +149,8 @@ def parts_page() -> str:
                 "",
                 f"{entry.purpose[0].upper()}{entry.purpose[1:]}.",
             ]
+            for name, words in (("Needs", entry.needs), ("From", entry.source)):
+                lines += ["", f"{name}: {words}."] if words else []
             lines += ["", *(table(members) if members else ["It has no settings."])]
         lines.append("")
     return "\n".join(lines)
