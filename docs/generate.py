@@ -1,5 +1,5 @@
 """What the site has beside the pages in this folder: the reference, generated, and the pictures
-under `results/`. MkDocs calls `on_files` and `on_page_markdown`."""
+under `results/`. MkDocs calls the functions `on_…`."""
 
 from __future__ import annotations
 
@@ -28,6 +28,14 @@ ROOMS = (
 )
 """Modules whose `__all__` is public."""
 PICTURES = ("*.png", "*.gif")
+
+
+def on_config(config: Any) -> Any:
+    """Leaves out of the navigation what isn't written yet."""
+    absent = {"Performance": "performance.md"}
+    if not (ROOT / "docs" / "performance.md").exists():
+        config["nav"] = [item for item in config["nav"] if item != absent]
+    return config
 
 
 def on_files(files: Any, config: Any) -> Any:
