@@ -1,5 +1,5 @@
 """What the site has beside the pages in this folder: the reference, generated, and the pictures
-under `results/`. MkDocs calls `on_files` and `on_page_markdown`."""
+under `results/`. MkDocs calls the functions `on_…`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import pathlib
 import re
 from typing import Any
 
-from omd import catalogue, parts
+import click
+
+from omd import catalogue, cli, parts
 from omd.config import GROUPS, SETTINGS, defaults
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -26,6 +28,14 @@ ROOMS = (
 )
 """Modules whose `__all__` is public."""
 PICTURES = ("*.png", "*.gif")
+
+
+def on_config(config: Any) -> Any:
+    """Leaves out of the navigation what isn't written yet."""
+    absent = {"Performance": "performance.md"}
+    if not (ROOT / "docs" / "performance.md").exists():
+        config["nav"] = [item for item in config["nav"] if item != absent]
+    return config
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -50,21 +60,45 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 def pages() -> dict[str, str]:
     """The generated pages by their place in the site."""
     found = {f"reference/{room}.md": room_page(room) for room in ROOMS}
-    found["reference/command-line.md"] = COMMANDS
+    found["reference/command-line.md"] = commands_page()
     found["reference/settings.md"] = settings_page()
     found["reference/parts.md"] = parts_page()
     return found
 
 
-COMMANDS = """# Command line
+def commands_page() -> str:
+    """Every command with its options, under the headings of its help."""
+    lines = ["# Command line", "", *_help(cli.cli.help)]
+    for names in cli.SECTIONS.values():
+        for name in names:
+            command = cli.cli.commands[name]
+            with click.Context(command, info_name=f"omd {name}") as context:
+                usage = command.get_usage(context).removeprefix("Usage: ")
+                lines += [f"## omd {name}", "", *_help(command.help), "```text", usage, "```", ""]
+                groups: dict[str, list[str]] = {}
+                for one in command.get_params(context):
+                    record = one.get_help_record(context)
+                    if one.param_type_name == "option" and record is not None:
+                        words, text = (_escaped(cell) for cell in record)
+                        rows = groups.setdefault(getattr(one, "group", "") or "output", [])
+                        rows.append(f"| `{words}` | {text} |")
+                for group in [g for g in (*GROUPS, "output") if g in groups]:
+                    head = group[0].upper() + group[1:] if len(groups) > 1 else "Option"
+                    lines += [f"| {head} | |", "|---|---|", *groups[group], ""]
+    return "\n".join(lines)
 
-::: mkdocs-click
-    :module: omd.cli
-    :command: cli
-    :prog_name: omd
-    :style: table
-    :depth: 1
-"""
+
+def _help(text: str | None) -> list[str]:
+    """Help as Markdown: what click keeps as it is written becomes a block."""
+    lines: list[str] = []
+    for paragraph in inspect.cleandoc(text or "").split("\n\n"):
+        fixed = paragraph.startswith("\b\n")
+        lines += ["```text", paragraph[2:], "```", ""] if fixed else [paragraph, ""]
+    return lines
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def room_page(room: str) -> str:
@@ -123,6 +157,8 @@ def parts_page() -> str:
                 "",
                 f"{entry.purpose[0].upper()}{entry.purpose[1:]}.",
             ]
+            for name, words in (("Needs", entry.needs), ("From", entry.source)):
+                lines += ["", f"{name}: {words}."] if words else []
             lines += ["", *(table(members) if members else ["It has no settings."])]
         lines.append("")
     return "\n".join(lines)
@@ -133,7 +169,7 @@ def table(members: Any) -> list[str]:
     rows = ["| setting | default | range | meaning |", "|---|---|---|---|"]
     for one in members:
         cells = [f"`{one.name}`", default_of(one), range_of(one), one.metadata.get("help", "")]
-        rows.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
+        rows.append("| " + " | ".join(map(_escaped, cells)) + " |")
     return rows
 
 

@@ -30,6 +30,12 @@ SHORT = {
               "--evaluate-episodes", 2, "--evaluate-max-steps", 50],
 }  # fmt: skip
 SHORT["sweep"] = SHORT["train"]
+QUICK = {
+    "MPLBACKEND": "Agg",
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # programs of commands run for milliseconds
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 OPEN_TO_NUMBERS = ("results", "performance")
 """Parts of the site that may hold as many numbers as they like."""
 
@@ -44,6 +50,12 @@ def site():
 @pytest.fixture(scope="module")
 def generated():
     return site().pages()
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory):
+    """Where commands find what another one compiled."""
+    return tmp_path_factory.mktemp("programs")
 
 
 def name_of(page):
@@ -73,12 +85,16 @@ def is_slow(page):
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=name_of)
-def test_code_of_a_page_runs_and_prints_what_it_shows(page, tmp_path, monkeypatch, capsys):
+def test_code_of_a_page_runs_and_prints_what_it_shows(
+    page, tmp_path, programs, monkeypatch, capsys
+):
     if is_slow(page) != bool(os.environ.get("OMD_SLOW_PAGES")):
         pytest.skip("`make docs` runs the slow pages, `make test` the others")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("MPLBACKEND", "Agg")
+    for name, value in QUICK.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(programs))
     (tmp_path / "docs" / "images").mkdir(parents=True)
     for name in ("Makefile", "pyproject.toml"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -162,6 +178,17 @@ def test_every_public_name_is_in_the_reference(generated):
         if "__all__" in path.read_text(encoding="utf-8") and path.name == "__init__.py":
             module = ".".join(path.relative_to(ROOT / "src").parent.parts)
             assert module in rooms or module in shown, module
+
+
+def test_every_command_and_option_is_in_the_reference(generated):
+    text = generated["reference/command-line.md"]
+    parts_of = re.split(r"^## omd ", text, flags=re.MULTILINE)
+    sections = {part.split("\n", 1)[0]: part for part in parts_of[1:]}
+    assert set(sections) == set(cli.cli.commands)
+    for name, command in cli.cli.commands.items():
+        for one in command.params:
+            if one.param_type_name == "option":
+                assert f"| `{one.opts[0]}" in sections[name]
 
 
 def test_every_setting_and_every_part_is_in_the_reference(generated):
