@@ -16,17 +16,18 @@ ALLOWED = {
     "parts": {"catalogue", "errors"},
     "config": {"catalogue", "errors", "parts"},
     "settings": BASE | {"agents", "config", "implicit"},  # agents and implicit for types only
+    "callbacks": ASKED,
     "implicit": {"catalogue", "errors", "parts"},
     "tabular": BASE | {"compilation", "implicit"},
     "envs": BASE | {"config"},
     "agents": ASKED | {"implicit"},
     "training": ASKED | {"agents", "compilation", "envs"},
-    "runs": ASKED | {"agents", "envs", "training"},
+    "runs": ASKED | {"agents", "callbacks", "compilation", "envs", "training"},
     "sweeps": ASKED | {"agents", "envs", "training", "runs"},
     "analysis": ASKED | {"runs", "sweeps"},
     "figures": ASKED | {"tabular", "implicit", "runs", "sweeps", "analysis"},
     "reports": ASKED | {"envs", "implicit", "runs", "sweeps", "analysis", "figures"},
-    "experiment": ASKED | {"envs", "training", "runs", "sweeps", "figures"},
+    "experiment": ASKED | {"callbacks", "envs", "training", "runs", "sweeps", "figures"},
 }
 
 

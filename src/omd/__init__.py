@@ -10,26 +10,43 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from omd import agents, analysis, envs, figures, implicit, runs, sweeps, tabular, training
+    from omd import (
+        agents,
+        analysis,
+        callbacks,
+        envs,
+        figures,
+        implicit,
+        runs,
+        sweeps,
+        tabular,
+        training,
+    )
     from omd.analysis.frames import results
     from omd.config import Config
     from omd.errors import InputError
     from omd.experiment import load, sweep, train, use_cores
+    from omd.reports.film import watch
+    from omd.runs.pure import compiler_options, make_train
     from omd.runs.run import Run
 
 _HOMES = {
     "Config": "omd.config",
     "InputError": "omd.errors",
     "Run": "omd.runs.run",
+    "compiler_options": "omd.runs.pure",
     "load": "omd.experiment",
+    "make_train": "omd.runs.pure",
     "results": "omd.analysis.frames",
     "sweep": "omd.experiment",
     "train": "omd.experiment",
     "use_cores": "omd.experiment",
+    "watch": "omd.reports.film",
 }
 _ROOMS = (
     "agents",
     "analysis",
+    "callbacks",
     "envs",
     "figures",
     "implicit",
@@ -45,10 +62,13 @@ __all__ = [
     "Run",
     "agents",
     "analysis",
+    "callbacks",
+    "compiler_options",
     "envs",
     "figures",
     "implicit",
     "load",
+    "make_train",
     "results",
     "runs",
     "sweep",
@@ -57,6 +77,7 @@ __all__ = [
     "train",
     "training",
     "use_cores",
+    "watch",
 ]
 
 

@@ -131,7 +131,7 @@ def _settings(multiple: bool = False):
 @click.option("--name", help="Name of the run's folder.  [default: environment-objective-number]")
 @click.option("--out", default="runs", show_default=True, help="Folder that holds the runs.")
 @click.option("--resume", metavar="RUN", help="Go on with a run that was stopped.")
-@click.option("--track", metavar="NAME", help="Also send metrics to a tracker: tensorboard.")
+@click.option("--track", metavar="NAME", help="Also send metrics to tensorboard or wandb.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def train(
     env: str | None,
@@ -229,11 +229,10 @@ def sweep(
 @click.option("--quiet", is_flag=True, help="No progress.")
 def watch(run: str, out: str | None, seed: int | None, steps: int | None, quiet: bool) -> None:
     """Draw a moving picture of RUN's policy; needs no display."""
-    import omd
-    from omd.reports import film as figure
+    from omd.reports import film
     from omd.reports import tables as report
 
-    print(figure.film(omd.load(run), out, seed=seed, steps=steps, track=report.track(not quiet)))
+    print(film.watch(run, out, seed=seed, steps=steps, track=report.track(not quiet)))
 
 
 @cli.command("list")

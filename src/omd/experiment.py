@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from omd.callbacks import Callback, Evaluation, checked, tracker
 from omd.config import SETTINGS, Config
 from omd.envs.lookup import resolve_early
 from omd.errors import closest
@@ -39,9 +40,10 @@ def use_cores(config: Config | None = None) -> None:
 def train(
     config: Config | str | None = None,
     *,
-    out: str | os.PathLike = "runs",
+    out: str | os.PathLike | None = "runs",
     name: str | None = None,
     resume: str | os.PathLike | None = None,
+    callbacks: Sequence[Callback | Callable[[Evaluation], Any]] = (),
     track: str | None = None,
     progress: bool = True,
     **settings: Any,
@@ -50,22 +52,29 @@ def train(
 
     `config` is a `Config`, or an environment's id with the other fields of `Config` as `settings`:
     train("CartPole-v1", objective="omd", seeds=4). The run's folder is `out`/`name` (numbered by
-    itself where there is no name). `resume` is the folder of a run that was stopped; `config` is
-    then optional and must be the run's own. `track` is "tensorboard" or nothing. Ctrl-C and SIGTERM
-    stop after the current chunk, with a checkpoint: `run.finished` tells. Raises `InputError` for
-    settings that can't work, before anything is written.
+    itself where there is no name); with out=None nothing is written at all. `resume` is the folder
+    of a run that was stopped; `config` is then optional and must be the run's own.
+
+    `callbacks` are called with an `Evaluation` after each evaluation, the one before the first
+    step included; its `stop()` ends the run. They are functions or instances of
+    `omd.callbacks.Callback`, such as StopAtReturn(450). `track`, "tensorboard" or "wandb", is short
+    for that callback. Ctrl-C, SIGTERM and a callback's stop end the run after the current chunk,
+    with a checkpoint: `run.finished` is then false. Raises `InputError` for settings that can't
+    work, before anything is written.
     """
     asked = _asked(config, settings)
+    listeners = checked([*callbacks, *([tracker(track)] if track else [])])
     with display(progress) as on_report:
         if resume is None:
             run = runs.start(
-                asked or Config(), out=out, name=name, track=track, on_report=on_report
+                asked or Config(), out=out, name=name, listeners=listeners, on_report=on_report
             )
         else:
-            run = runs.resume(resume, asked, track=track, on_report=on_report)
-    from omd.figures import learning_curve  # nobody waits for matplotlib before the first step
+            run = runs.resume(resume, asked, listeners=listeners, on_report=on_report)
+    if run.path is not None:
+        from omd.figures import learning_curve  # nobody waits for matplotlib before the first step
 
-    learning_curve.draw(run.metrics, run.config, run.path / "learning-curve.png")
+        learning_curve.draw(run.metrics, run.config, run.path / "learning-curve.png")
     return run
 
 

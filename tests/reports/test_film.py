@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import omd
-from omd.reports import film as watch
+from omd.reports import film
 
 SETTINGS: dict[str, Any] = {
     "hidden": 4,
@@ -50,14 +50,14 @@ def test_a_film_of_a_trained_policy(
     run: Any, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    path = watch.film(run, steps=60, seed=1)
+    path = film.watch(run, steps=60, seed=1)
     assert path == run.path / "policy.gif"
     frames = imageio.v3.imread(path)
     assert frames.shape[1:] == (200, 300, 3)
     assert 20 < len(frames) <= 31  # 25 a second, where the pole has 50; equal ones are merged
     assert np.ptp(frames, axis=(1, 2, 3)).min() > 100
     assert (frames[0] != frames[-1]).any()
-    assert watch.film(run, run.path / "film.mp4", steps=10).stat().st_size > 1000
+    assert film.watch(run, run.path / "film.mp4", steps=10).stat().st_size > 1000
     assert not [w for w in recwarn if "fork" in str(w.message)]  # JAX's warning of a deadlock
 
 
@@ -67,7 +67,7 @@ def test_the_picture_shows_the_state_of_the_run_that_was_trained(run: Any) -> No
 
     from omd import envs
 
-    stage = watch._stage("CartPole-v1", functools.partial(envs.make, "CartPole-v1", lanes=1))
+    stage = film._stage("CartPole-v1", functools.partial(envs.make, "CartPole-v1", lanes=1))
     import jax
 
     state, _ = stage.env.reset(jax.random.split(jax.random.key(0), 1))
@@ -81,7 +81,7 @@ def test_the_picture_shows_the_state_of_the_run_that_was_trained(run: Any) -> No
 def test_continuous_environments_are_drawn(id: str, size: int, tmp_path: pathlib.Path) -> None:
     stub: Any = Stub(tmp_path, omd.Config(env=id, **{**SETTINGS, "seeds": 1}), size)
     try:
-        frames = imageio.v3.imread(watch.film(stub, steps=3))
+        frames = imageio.v3.imread(film.watch(stub, steps=3))
     except omd.InputError as error:
         if "libegl1" in str(error):
             pytest.skip(str(error))
@@ -99,12 +99,12 @@ def test_mujoco_in_jax_is_drawn_by_gymnasium(tmp_path: pathlib.Path) -> None:
     from omd import envs
 
     id = "mjx:Hopper-v5"
-    with watch._variables():
-        stage = watch._stage(id, functools.partial(envs.make, id, lanes=1))
+    with film._variables():
+        stage = film._stage(id, functools.partial(envs.make, id, lanes=1))
         state, _ = stage.env.reset(jax.random.split(jax.random.key(0), 1))
         lifted = state._replace(position=state.position.at[0, 1].add(0.3))
         try:
-            frames = [watch._first(id, lambda s=s: stage.draw(s)) for s in (state, lifted, state)]
+            frames = [film._first(id, lambda s=s: stage.draw(s)) for s in (state, lifted, state)]
         except omd.InputError as error:
             if "libegl1" in str(error):
                 pytest.skip(str(error))
@@ -125,19 +125,19 @@ def test_mujoco_in_jax_is_drawn_by_gymnasium(tmp_path: pathlib.Path) -> None:
 def test_bad_input_writes_nothing(run: Any, settings: dict[str, Any], sentence: str) -> None:
     before = sorted(run.path.iterdir())
     with pytest.raises(omd.InputError, match=sentence):
-        watch.film(run, **settings)
+        film.watch(run, **settings)
     assert sorted(run.path.iterdir()) == before
 
 
 def test_what_has_no_renderer_is_told(tmp_path: pathlib.Path) -> None:
     stub: Any = Stub(tmp_path, omd.Config(env="Catch-bsuite", **SETTINGS))
     with pytest.raises(omd.InputError, match="'Catch-bsuite' has no renderer"):
-        watch.film(stub)
+        film.watch(stub)
     stub.config = omd.Config(env="gymnasium:FrozenLake-v1", **SETTINGS)
     monkey = pytest.MonkeyPatch()
     monkey.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.raises(omd.InputError, match=r"pip install 'omd\[watch\]'"):
-        watch.film(stub, tmp_path / "x.mp4")
+        film.watch(stub, tmp_path / "x.mp4")
     monkey.undo()
     assert not list(tmp_path.iterdir())
 
@@ -146,12 +146,12 @@ def test_a_missing_library_of_the_system_is_one_sentence(tmp_path: pathlib.Path)
     """In a process of its own: a library once loaded stays loaded."""
     script = (
         "import pathlib, omd\n"
-        "from omd.reports import film as watch\n"
+        "from omd.reports import film\n"
         "from types import SimpleNamespace as N\n"
         "import numpy as np\n"
         f"run = N(path=pathlib.Path({str(tmp_path)!r}), config=omd.Config(env='HalfCheetah-v5'),"
         " act=lambda observation, seed: np.zeros(6))\n"
-        "try: watch.film(run, steps=1)\n"
+        "try: film.watch(run, steps=1)\n"
         "except omd.InputError as error: print(error)\n"
     )
     run = subprocess.run(

@@ -219,7 +219,7 @@ def test_lanes_on_several_devices_run_programs_compiled_ahead(tmp_path, run_scri
         sizes = dict(hidden=4, model_hidden=2, batch_size=8, random_steps=20, evaluate_every=20)
         config = omd.Config(seeds=3, steps=60, evaluate_episodes=1, **sizes)
         run = omd.train(config, out={str(tmp_path)!r}, progress=False)
-        assert run._program.devices == 2 and len(run.final_returns()) == 3
+        assert run.program.devices == 2 and len(run.final_returns()) == 3
         assert sorted(run.metrics["step"].unique()) == [0, 20, 40, 60]
     """
     run_script(script, devices=2)

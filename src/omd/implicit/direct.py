@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 import jax.scipy as jsp
 from jax.typing import DTypeLike
@@ -59,7 +61,7 @@ class PseudoInverse(AbstractMethod):
         vjp, g, back = in_one_precision(vjp, g)
         matrix, right, unravel = dense_matrix(vjp, g)
         eps = jnp.finfo(matrix.dtype).eps
-        rcond = 2 * eps * len(matrix) if self.rcond is None else self.rcond
+        rcond: Any = 2 * eps * len(matrix) if self.rcond is None else self.rcond
         u, *_ = jnp.linalg.lstsq(matrix, right, rcond=rcond)
         r = matrix @ u - right
         normal = jnp.linalg.norm(matrix.T @ r) / _at_least_tiny(

@@ -36,7 +36,9 @@ class CG(AbstractMethod):
     solves = frozenset({"symmetric"})
 
     damping: ArrayLike = setting(0.0, "multiple of the identity added to the Jacobian", low=0)
-    rtol: ArrayLike = relative_tolerance(1e-5, "relative residual at which it stops, and above which it fails")
+    rtol: ArrayLike = relative_tolerance(
+        1e-5, "relative residual at which it stops, and above which it fails"
+    )
     max_steps: int = setting(100, "products at most", low=1, static=True)
     preconditioner: Callable[[PyTree], PyTree] | lx.AbstractLinearOperator | None = setting(
         None, "function or linear operator near the inverse of the Jacobian"
@@ -83,8 +85,12 @@ class NormalCG(AbstractMethod):
 
     solves = frozenset({"symmetric", "general", "singular"})
 
-    damping: ArrayLike = setting(0.0, "multiple of the identity added to the normal equations", low=0)
-    rtol: ArrayLike = relative_tolerance(1e-5, "relative residual at which it stops, and above which it fails")
+    damping: ArrayLike = setting(
+        0.0, "multiple of the identity added to the normal equations", low=0
+    )
+    rtol: ArrayLike = relative_tolerance(
+        1e-5, "relative residual at which it stops, and above which it fails"
+    )
     max_steps: int = setting(200, "steps of two products at most", low=1, static=True)
     preconditioner: Callable[[PyTree], PyTree] | lx.AbstractLinearOperator | None = setting(
         None, "function or linear operator near the inverse of A Aᵀ"
@@ -137,7 +143,9 @@ class GMRES(AbstractMethod):
     solves = frozenset({"symmetric", "general"})
 
     damping: ArrayLike = setting(0.0, "multiple of the identity added to the Jacobian", low=0)
-    rtol: ArrayLike = relative_tolerance(1e-5, "relative residual at which it stops, and above which it fails")
+    rtol: ArrayLike = relative_tolerance(
+        1e-5, "relative residual at which it stops, and above which it fails"
+    )
     restart: int = setting(20, "vectors kept, and products a cycle", low=1, static=True)
     max_restarts: int = setting(20, "cycles at most", low=1, static=True)
     preconditioner: Callable[[PyTree], PyTree] | lx.AbstractLinearOperator | None = setting(
@@ -193,7 +201,9 @@ class Refinement(AbstractMethod):
     preconditioner: Callable[[PyTree], PyTree] | lx.AbstractLinearOperator = setting(
         help="function or linear operator near the inverse of the Jacobian"
     )
-    rtol: ArrayLike = relative_tolerance(1e-5, "relative residual at which it stops, and above which it fails")
+    rtol: ArrayLike = relative_tolerance(
+        1e-5, "relative residual at which it stops, and above which it fails"
+    )
     max_steps: int = setting(20, "products at most", low=1, static=True)
 
     @property

@@ -18,7 +18,7 @@ from omd.config import env_text
 from omd.envs import host
 from omd.errors import InputError, install
 from omd.runs import files, folder
-from omd.runs.run import Run
+from omd.runs.run import Run, load
 
 STEPS = 300
 """Steps that are shown unless told otherwise; an episode that ends before ends the picture."""
@@ -38,8 +38,8 @@ _POSES: dict[str, tuple[str, ...]] = {
 }
 
 
-def film(
-    run: Run,
+def watch(
+    run: Run | str | os.PathLike,
     out: str | os.PathLike | None = None,
     *,
     seed: int | None = None,
@@ -48,12 +48,14 @@ def film(
 ) -> pathlib.Path:
     """Write a GIF or MP4 of a run's policy, acting without noise, and return its path.
 
-    `out` is `policy.gif` in the run's folder by default; `seed` picks one of the run's, the first
-    by default. The picture ends with the episode, or after `steps`, through several episodes if
-    need be. `track` is given the steps to go through them, to show progress. Raises `InputError`
-    before anything is written if the environment can't be drawn or a package is missing.
+    `run` is a run or its folder. `out` is `policy.gif` in that folder by default; `seed` picks one
+    of the run's, the first by default. The picture ends with the episode, or after `steps`, through
+    several episodes if need be. `track` is given the steps to go through them, to show progress.
+    Raises `InputError` before anything is written if the environment can't be drawn or a package
+    is missing.
     """
-    path = run.path / "policy.gif" if out is None else pathlib.Path(out)
+    run = run if isinstance(run, Run) else load(run)
+    path = run.folder / "policy.gif" if out is None else pathlib.Path(out)
     _check(path, steps)
     imageio = _imageio(path)
     config = run.config
@@ -63,6 +65,7 @@ def film(
         lanes=1,
         arguments=config.env_arguments,
         distractors=config.distractors,
+        distractor_kind=config.distractor_kind,
         dtype=config.precision,
     )
     with _variables(), folder.precision(config):

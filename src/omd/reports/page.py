@@ -83,7 +83,7 @@ def of_run(run: Run) -> dict[str, Any]:
                 "tables": [_table(_by_seed(run), "by seed")],
             }
         )
-    film = run.path / "policy.gif"
+    film = run.folder / "policy.gif"
     moving = [_inline(film.read_bytes(), "gif")] if film.exists() else []
     hint = "No film yet: omd watch, with this folder, draws one, and the next report shows it."
     sections.append(
@@ -94,11 +94,11 @@ def of_run(run: Run) -> dict[str, Any]:
     for seed, step in run.diverged().items():
         reason = reasons.get(seed, "its numbers stopped being finite")
         problems.append(f"seed {seed} diverged, seen at step {step:,}: {reason}")
-    history = run.path / "provenance.json"
+    history = run.folder / "provenance.json"
     sessions = files.read_json(history)["sessions"] if history.exists() else []
     return {
         "title": f"{run.config.label} on {env}",
-        "about": f"{run.path.name}: {len(seeds)} seed{'s' * (len(seeds) > 1)}, "
+        "about": f"{run.folder.name}: {len(seeds)} seed{'s' * (len(seeds) > 1)}, "
         f"{run.step:,} environment steps each.",
         "facts": ["finished" if run.finished else "not finished", *_fact(run)],
         "problems": problems,

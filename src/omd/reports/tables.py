@@ -53,7 +53,7 @@ def show(run: Run) -> None:
     console.print(table)
     for seed, sentence in run.divergences().items():
         console.print(f"seed {seed}: {sentence}", soft_wrap=True, highlight=False, markup=False)
-    console.print(f"picture: {run.path / 'learning-curve.png'}", soft_wrap=True, highlight=False)
+    console.print(f"picture: {run.folder / 'learning-curve.png'}", soft_wrap=True, highlight=False)
 
 
 def show_plan(spec, options, workers: int | None, group_size: int | None) -> None:
@@ -198,7 +198,7 @@ def _runs(out: pathlib.Path) -> list[str]:
         state = "finished" if run.finished else f"at step {run.step} of {run.config.steps}"
         figures = "" if run.metrics.empty else f", return {mean_and_error(run.final_returns())}"
         lines.append(
-            f"{run.path}: {parts.text_of(run.config.objective)} on "
+            f"{run.folder}: {parts.text_of(run.config.objective)} on "
             f"{env_text(run.config.env)}, {state}{figures}"
         )
     return lines or [f"none in {out}"]

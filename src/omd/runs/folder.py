@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -36,19 +35,26 @@ def lanes_of(settings: Settings) -> list[Settings]:
     return [dataclasses.replace(settings, seeds=(seed,)) for seed in settings.seed_list]
 
 
+def make_env(config: Config, lanes: int) -> envs.Env:
+    """A configuration's environment; raises `InputError` where it can't be made."""
+    return envs.make(
+        config.env,
+        lanes=lanes,
+        arguments=config.env_arguments,
+        distractors=config.distractors,
+        distractor_kind=config.distractor_kind,
+        dtype=jnp.dtype(config.precision),
+    )
+
+
 def program_of(config: Config, lanes: int | None = None) -> Program:
     """The program of a run, or of `lanes` lanes with models of up to `model_hidden` units; its
     `config` is the resolved one. Raises `InputError` where the environment can't be made, or
     settings don't go with it."""
     lanes = lanes or len(config.seed_list)
-    make = functools.partial(
-        envs.make, config.env, arguments=config.env_arguments, distractors=config.distractors,
-        distractor_kind=config.distractor_kind,
-        dtype=jnp.dtype(config.precision),
-    )  # fmt: skip
-    env = make(lanes=lanes)
+    env = make_env(config, lanes)
     settings = resolve(config, env.spec)
-    evaluation = make(lanes=lanes * settings.evaluate_episodes)
+    evaluation = make_env(config, lanes * settings.evaluate_episodes)
     return Program(settings, env, evaluation, lanes, settings.model_hidden)
 
 
@@ -99,10 +105,11 @@ def note_divergences(
     program: Program,
     labels: Sequence[Mapping[str, int]],
     returns: np.ndarray | None,
-    folder: pathlib.Path,
+    folder: pathlib.Path | None,
 ) -> set[int]:
     """Numbers of the lanes whose simulator gave what isn't finite, in training or in an evaluation
-    with these `returns`; each goes to the folder when it is first seen, with step and action."""
+    with these `returns`; each goes to the folder, if there is one, when it is first seen, with
+    step and action."""
     found = {i: f"in training, {d}" for i, d in program.env.divergences().items()}
     for index, divergence in program.evaluation_env.divergences().items():
         i = index // program.config.evaluate_episodes
@@ -110,6 +117,8 @@ def note_divergences(
         if i < program.lanes and returns is not None and not np.isfinite(returns[i]):
             found.setdefault(i, f"in an evaluation, {divergence}")
     told = {labels[i]["lane"]: (labels[i]["seed"], d) for i, d in found.items() if i < len(labels)}
+    if folder is None:
+        return set(told)
     known = read_divergences(folder)
     if told.keys() - known.keys():
         files.write_json(folder / DIVERGED, {str(k): v for k, v in (told | known).items()})

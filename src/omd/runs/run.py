@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,13 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from omd import envs
+from omd import callbacks
 from omd.config import Config
 from omd.errors import InputError
 from omd.runs import files, folder, session, stored
+from omd.runs.learned_model import LearnedModel
 from omd.runs.provenance import provenance
 from omd.runs.session import Report
-from omd.runs.trackers import check_tracker, open_tracker
 from omd.settings import Settings, resolve
 from omd.training.program import LaneState, Program
 
@@ -29,10 +29,26 @@ LAST = 10
 
 
 class Run:
-    """A run folder: `config`, `metrics`, and the trained lanes, which can `act`."""
+    """A run: `config`, `metrics`, and the trained lanes, which can `act`, and whose `model` can
+    predict. `path` is its folder, None where nothing was to be written."""
 
-    def __init__(self, path: pathlib.Path, config: Settings, metrics: pd.DataFrame) -> None:
+    def __init__(
+        self,
+        path: pathlib.Path | None,
+        config: Settings,
+        metrics: pd.DataFrame,
+        trained: tuple[Program, LaneState] | None = None,
+    ) -> None:
+        """`trained` is what a run without a folder ended with."""
         self.path, self.config, self.metrics = path, config, metrics
+        self._trained = trained
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """`path`; raises `InputError` for a run that wrote nothing."""
+        if self.path is None:
+            raise InputError("this run has no folder, for it was trained with out=None")
+        return self.path
 
     @property
     def step(self) -> int:
@@ -56,6 +72,11 @@ class Run:
 
     def divergences(self) -> dict[int, str]:
         """Of these, the seeds whose simulator gave what isn't finite: the step, the action, why."""
+        if self.path is None:
+            return {
+                self.config.seed_list[i]: f"in training, {divergence}"
+                for i, divergence in self.program.env.divergences().items()
+            }
         return dict(folder.read_divergences(self.path).values())
 
     def act(self, observation: Any, *, seed: int | None = None) -> np.ndarray:
@@ -66,17 +87,14 @@ class Run:
         `InputError` for an observation of another size or an unknown seed.
         """
         observation = np.asarray(observation)
-        size = self._program.env.spec.observation_size
+        size = self.program.env.spec.observation_size
         if observation.ndim not in (1, 2) or observation.shape[-1] != size:
             raise InputError(
                 f"observation has shape {observation.shape}: give [{size}] or [batch, {size}]"
             )
-        seeds = self.config.seed_list
-        if seed is not None and seed not in seeds:
-            raise InputError(f"seed {seed} is none of this run's: {', '.join(map(str, seeds))}")
-        lane = 0 if seed is None else seeds.index(seed)
+        lane = self.lane(seed)
         with folder.precision(self.config):
-            learner = jax.tree.map(lambda x: x[lane], self._state.agent.learner)
+            learner = jax.tree.map(lambda x: x[lane], self.state.agent.learner)
             actions = self._greedy(
                 learner, jnp.asarray(np.atleast_2d(observation), self.config.precision)
             )
@@ -111,25 +129,47 @@ class Run:
         config = dataclasses.replace(self.config, evaluate_episodes=episodes)
         with folder.precision(config):
             program = folder.program_of(config)
-            state = folder.restore(program, folder.lanes_of(config), self.path)
+            state = self.state
+            if not self._trained:
+                state = folder.restore(program, folder.lanes_of(config), self.folder)
             key = jax.vmap(lambda k: jax.random.fold_in(k, 2**31 + seed))(state.key)
             metrics = program.evaluate(state._replace(key=key))
             columns = {k: np.asarray(v)[: program.lanes] for k, v in metrics.items()}
         return pd.DataFrame({"seed": config.seed_list, **columns})
 
     @functools.cached_property
-    def _program(self) -> Program:
+    def model(self) -> LearnedModel:
+        """The trained model, which predicts, rolls out, and can be an environment. Raises
+        `InputError` where the objective trains none."""
+        return LearnedModel(self)
+
+    def lane(self, seed: int | None) -> int:
+        """The place of a seed among the lanes, that of the first for None; `InputError` for none
+        of them."""
+        seeds = self.config.seed_list
+        if seed is not None and seed not in seeds:
+            raise InputError(f"seed {seed} is none of this run's: {', '.join(map(str, seeds))}")
+        return 0 if seed is None else seeds.index(seed)
+
+    @functools.cached_property
+    def program(self) -> Program:
+        """The compiled functions of the lanes."""
+        if self._trained:
+            return self._trained[0]
         with folder.precision(self.config):
             return folder.program_of(self.config)
 
     @functools.cached_property
-    def _state(self) -> LaneState:
+    def state(self) -> LaneState:
+        """Everything that the lanes are; leaves carry the lane axis."""
+        if self._trained:
+            return self._trained[1]
         with folder.precision(self.config):
-            return folder.restore(self._program, folder.lanes_of(self.config), self.path)
+            return folder.restore(self.program, folder.lanes_of(self.config), self.folder)
 
     @functools.cached_property
     def _greedy(self):
-        return jax.jit(self._program.agent.learner.greedy)
+        return jax.jit(self.program.agent.learner.greedy)
 
 
 def load(path: str | os.PathLike) -> Run:
@@ -144,39 +184,37 @@ def load(path: str | os.PathLike) -> Run:
 def start(
     config: Config,
     *,
-    out: str | os.PathLike = "runs",
+    out: str | os.PathLike | None = "runs",
     name: str | None = None,
-    track: str | None = None,
+    listeners: Sequence[callbacks.Callback] = (),
     on_report: Callable[[Report], None] | None = None,
 ) -> Run:
-    """Train a new run in `out`/`name`. Raises `InputError` before anything is written."""
-    check_tracker(track)
+    """Train a new run in `out`/`name`, or without a folder where `out` is None. Raises `InputError`
+    before anything is written."""
+    if out is None and name is not None:
+        raise InputError(f"name is {name!r}, but out is None, so nothing is written: leave it out")
     with folder.precision(config):
         program = folder.program_of(config)
         config = program.config
-        values = stored.to_json(config)
-        path = folder.new_folder(pathlib.Path(out), name, config)
-        files.write_json(path / stored.CONFIG, values)
-        files.write_json(path / "provenance.json", {"sessions": [provenance()]})
-        return _train(
-            program,
-            program.place(program.fresh(folder.lanes_of(config))),
-            config,
-            path,
-            [],
-            track,
-            on_report,
-        )
+        path = None
+        if out is not None:
+            values = stored.to_json(config)
+            path = folder.new_folder(pathlib.Path(out), name, config)
+            files.write_json(path / stored.CONFIG, values)
+            files.write_json(path / "provenance.json", {"sessions": [provenance()]})
+        state = program.place(program.fresh(folder.lanes_of(config)))
+        return _train(program, state, config, path, [], listeners, on_report)
 
 
 def resume(
     path: str | os.PathLike,
     config: Config | None = None,
     *,
-    track: str | None = None,
+    listeners: Sequence[callbacks.Callback] = (),
     on_report: Callable[[Report], None] | None = None,
 ) -> Run:
     """Go on with a run where its last checkpoint left it; `config`, if given, must be its own."""
+    path = pathlib.Path(path)
     run = load(path)
     if config is not None:
         config = resolved(config)
@@ -186,35 +224,30 @@ def resume(
             f"{k} is {theirs[k]!r} there, not {mine[k]!r}" for k in mine if mine[k] != theirs[k]
         ]
         raise InputError(
-            f"{run.path} was written with other settings: {'; '.join(other)}; resume without them"
+            f"{path} was written with other settings: {'; '.join(other)}; resume without them"
         )
     if run.finished:
         return run
-    check_tracker(track)
     config = run.config if config is None else config
     with folder.precision(config):
         program = folder.program_of(config)
-        if (run.path / folder.CHECKPOINT).exists():
-            state = folder.restore(program, folder.lanes_of(config), run.path)
+        if (path / folder.CHECKPOINT).exists():
+            state = folder.restore(program, folder.lanes_of(config), path)
         else:
             state = program.place(program.fresh(folder.lanes_of(config)))
         step = int(np.asarray(state.step)[0])
         rows: Any = run.metrics[run.metrics["step"] <= step].to_dict("records")
-        history = files.read_json(run.path / "provenance.json")
+        history = files.read_json(path / "provenance.json")
         history["sessions"].append(provenance() | {"from_step": step})
-        files.write_json(run.path / "provenance.json", history)
-        return _train(program, state, config, run.path, rows, track, on_report)
+        files.write_json(path / "provenance.json", history)
+        return _train(program, state, config, path, rows, listeners, on_report)
 
 
 def resolved(config: Config) -> Settings:
     """The settings of a run of this configuration. Makes its environment once; raises `InputError`
     where that can't be made, and for settings that don't go together."""
     with folder.precision(config):
-        made = envs.make(
-            config.env, lanes=1, arguments=config.env_arguments, distractors=config.distractors,
-            distractor_kind=config.distractor_kind,
-            dtype=jnp.dtype(config.precision),
-        )  # fmt: skip
+        made = folder.make_env(config, lanes=1)
         try:
             return resolve(config, made.spec)
         finally:
@@ -225,21 +258,14 @@ def _train(
     program: Program,
     state: LaneState,
     config: Settings,
-    path: pathlib.Path,
+    path: pathlib.Path | None,
     rows: session.Rows,
-    track: str | None,
+    listeners: Sequence[callbacks.Callback],
     on_report: Callable[[Report], None] | None,
 ) -> Run:
-    tracker = open_tracker(track, path)
-
-    def report(news: Report) -> None:
-        for row in news.rows if tracker else ():
-            tracker.log(row)  # type: ignore[union-attr]
-        if on_report:
-            on_report(news)
-
     labels = [{"lane": lane, "seed": seed} for lane, seed in enumerate(config.seed_list)]
-    _, rows = session.train(program, state, config, labels, path, rows, report)
-    if tracker:
-        tracker.close()
-    return Run(path, config, pd.DataFrame(rows))
+    with callbacks.open_all(listeners, config, path):
+        state, rows = session.train(
+            program, state, config, labels, path, rows, on_report, listeners
+        )
+    return Run(path, config, pd.DataFrame(rows), None if path else (program, state))

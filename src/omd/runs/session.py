@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from omd.callbacks import Callback, Evaluation
 from omd.runs import folder
 from omd.runs.signals import Stop
 from omd.settings import Settings
@@ -41,14 +42,18 @@ def train(
     state: LaneState,
     config: Settings,
     labels: Sequence[Mapping[str, int]],
-    path: pathlib.Path,
+    path: pathlib.Path | None,
     rows: Rows,
     on_report: Callable[[Report], None] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> tuple[LaneState, Rows]:
-    """Advance all lanes to `config.steps`, or to the next chunk's end once a signal asks to stop.
+    """Advance all lanes to `config.steps`, or to the next chunk's end once a signal or a callback
+    asks to stop.
 
     `labels` begin each lane's rows: its number `lane`, its `seed`. `rows` are those so far. The
-    folder `path` gets a checkpoint now and then, and one in the end.
+    folder `path` gets a checkpoint now and then, and one in the end, also where a callback raises;
+    nothing is written where it is None. `on_report` is called after each chunk, `callbacks` after
+    each evaluation.
     """
     rows = list(rows)
     numbers = [label["lane"] for label in labels]
@@ -67,6 +72,20 @@ def train(
             for i, label in enumerate(labels)
         ]
 
+    def save() -> None:
+        if path is not None:
+            folder.save(program, state, path, pd.DataFrame(rows))
+
+    def call(evaluation: Evaluation) -> None:
+        for callback in callbacks:
+            try:
+                callback(evaluation)
+            except BaseException as error:
+                save()
+                kept = "nothing was saved" if path is None else f"saved: go on with resume={path}"
+                error.add_note(f"raised by {callback.name} at step {evaluation.step}; {kept}")
+                raise
+
     with Stop() as stop:
         begin = int(np.asarray(state.step)[0])
         chunks = boundaries(config, begin)
@@ -75,17 +94,22 @@ def train(
             state,
             [(end - start, learn) for start, (end, learn, _) in zip(begins, chunks, strict=False)],
         )
-        if begin == 0:
+        if begin == 0 and not rows:
             first = {k: np.asarray(v) for k, v in program.evaluate(state).items()}
             diverged |= folder.note_divergences(program, labels, first["episode_return"], path)
-            rows += rows_of(0, first)
+            new = rows_of(0, first)
+            rows += new
+            call(Evaluation(0, config.steps, new, math.nan, stop.request))
+            if stop.requested:
+                save()
+                return state, rows
         for end, learn, evaluated in chunks:
             clock = time.monotonic()
             state, metrics = program.advance(state, end - begin, learn)
             figures = {k: np.asarray(v) for k, v in metrics.items()}
             finite = figures.pop("finite")
             diverged |= {number for i, number in enumerate(numbers) if not finite[i]}
-            new: Rows = []
+            new = []
             if evaluated:
                 figures |= {k: np.asarray(v) for k, v in program.evaluate(state).items()}
             returns = figures.get("episode_return")
@@ -99,11 +123,13 @@ def train(
                 speed = math.nan
             if on_report:
                 on_report(Report(end, config.steps, program.lanes, speed, new))
+            if evaluated:
+                call(Evaluation(end, config.steps, new, speed, stop.request))
             begin = end
             wait = max(CHECKPOINT_SECONDS, cost / CHECKPOINT_SHARE)
             if time.monotonic() - saved > wait or stop.requested or end == config.steps:
                 clock = time.monotonic()
-                folder.save(program, state, path, pd.DataFrame(rows))
+                save()
                 saved = time.monotonic()
                 cost = saved - clock
             if stop.requested:

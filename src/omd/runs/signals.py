@@ -17,6 +17,10 @@ class Stop:
         self.requested = False
         self._previous: dict[signal.Signals, Any] = {}
 
+    def request(self) -> None:
+        """Ask for the end, as the first signal does."""
+        self.requested = True
+
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             self._previous = {s: signal.signal(s, self._handle) for s in self.SIGNALS}

@@ -69,10 +69,10 @@ class Program:
         self.one_by_one = jax.default_backend() == "cpu"
         self._programs: dict[Key, Callable] = {}
 
-    def fresh(self, lanes: list[Settings]) -> LaneState:
+    def fresh(self, lanes: list[Settings], keys: Sequence[Array] | None = None) -> LaneState:
         """Lanes before their first step, each initialised by itself, so that its numbers are the
-        same whatever runs beside it."""
-        keys = [jax.random.key(config.seed_list[0]) for config in lanes]
+        same whatever runs beside it. `keys` are theirs, by default those of their seeds."""
+        keys = keys or [jax.random.key(config.seed_list[0]) for config in lanes]
         init_keys = [jax.random.fold_in(key, 0) for key in keys]
         reset = jax.random.wrap_key_data(
             jnp.stack([jax.random.key_data(jax.random.fold_in(key, 1)) for key in keys])

@@ -49,7 +49,7 @@ def make(out: Path, *, runs: Sequence[str | Path]) -> list[Path]:
     figure = _draw(panels, loaded, _told(frame))
     record = {
         "figure": 8,
-        "runs": [{"name": run.path.name, "settings": run.config.to_dict()} for run in loaded],
+        "runs": [{"name": run.folder.name, "settings": run.config.to_dict()} for run in loaded],
     }
     rows: Any = panels[COLUMNS].to_dict("records")
     return save(figure, out, "figure-8", rows, record)
@@ -136,7 +136,7 @@ def _draw(panels: pd.DataFrame, runs: Sequence[Run], told: str) -> Figure:
         bottom.set_xlabel("environment steps")
     axes[0, 0].set_ylabel("final return")
     axes[1, 0].set_ylabel("return")
-    open_runs = [f"{r.path.name} is at step {r.step:,}" for r in runs if not r.finished]
+    open_runs = [f"{r.folder.name} is at step {r.step:,}" for r in runs if not r.finished]
     unfinished = f" Unfinished: {', '.join(open_runs)}." if open_runs else ""
     caption(
         figure,

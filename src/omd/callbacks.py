@@ -1,0 +1,225 @@
+"""What is called after each evaluation of a run: callbacks of one's own, and those that ship."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from omd.errors import InputError, closest, install
+from omd.settings import Settings
+
+__all__ = ["Callback", "Evaluation", "Print", "StopAtReturn", "TensorBoard", "WandB"]
+
+LABELS = ("lane", "seed", "step", "diverged")
+"""Columns of a row that say where its numbers come from; the others are the numbers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What a callback gets: the rows that an evaluation adds to `run.metrics`."""
+
+    step: int
+    """Environment steps of each lane so far."""
+    steps: int
+    """Those that the run was asked for."""
+    rows: Sequence[Mapping[str, Any]]
+    """One for each lane: lane, seed, step, episode_return, the training metrics, diverged."""
+    lane_steps_per_second: float
+    """Of the steps since the last report, this evaluation included; NaN where they compiled."""
+    stop: Callable[[], None]
+    """Ends the run after this evaluation, with a checkpoint, as Ctrl-C does."""
+
+    @property
+    def mean_return(self) -> float:
+        """Mean of `episode_return` over the lanes."""
+        return float(np.mean([row["episode_return"] for row in self.rows]))
+
+
+class Callback:
+    """Base of callbacks that need to know when a run begins and ends; else a function of an
+    `Evaluation` is enough.
+
+    An error that one raises ends the run after its last step was saved; it says so in a note.
+    """
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return type(self).__name__
+
+    def begin(self, settings: Settings, path: pathlib.Path | None) -> None:
+        """Called once before the first step, with all settings and the folder, None without."""
+
+    def __call__(self, evaluation: Evaluation) -> None:
+        """Called after each evaluation, the one before the first step included."""
+
+    def end(self) -> None:
+        """Called once after the last step, also where the run was stopped or failed."""
+
+
+@dataclasses.dataclass
+class StopAtReturn(Callback):
+    """Stops once the mean return over lanes has been `value` or more in `evaluations` of them in
+    a row. Raises `InputError` for fewer than one."""
+
+    value: float
+    evaluations: int = 1
+
+    def __post_init__(self) -> None:
+        if self.evaluations < 1:
+            raise InputError(f"evaluations is {self.evaluations}: give at least 1")
+
+    def begin(self, settings: Settings, path: pathlib.Path | None) -> None:
+        """Forget an earlier run."""
+        self._reached = 0
+
+    def __call__(self, evaluation: Evaluation) -> None:
+        """Stop where it was reached often enough."""
+        self._reached = self._reached + 1 if evaluation.mean_return >= self.value else 0
+        if self._reached >= self.evaluations:
+            evaluation.stop()
+
+
+@dataclasses.dataclass
+class Print(Callback):
+    """A line on standard output for every `every`-th evaluation."""
+
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise InputError(f"every is {self.every}: give at least 1")
+
+    def begin(self, settings: Settings, path: pathlib.Path | None) -> None:
+        """Count from the beginning."""
+        self._seen = 0
+
+    def __call__(self, evaluation: Evaluation) -> None:
+        """Print the step, and the mean over lanes of every number."""
+        if self._seen % self.every == 0:
+            rows = evaluation.rows
+            means = (
+                f"{name} {np.mean([row[name] for row in rows]):.4g}"
+                for name in rows[0]
+                if name not in LABELS
+            )
+            print(f"step {evaluation.step} of {evaluation.steps}:", ", ".join(means), flush=True)
+        self._seen += 1
+
+
+class TensorBoard(Callback):
+    """Every number of every lane as a TensorBoard scalar `NUMBER/seed-SEED`.
+
+    In `folder`, by default `tensorboard` in the run's own. Raises `InputError` where tensorboardX
+    is missing, and where there is no folder.
+    """
+
+    def __init__(self, folder: str | pathlib.Path | None = None) -> None:
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError as error:
+            raise InputError(f"tensorboard needs a package: {install('track')}") from error
+        self._writer_class = SummaryWriter
+        self.folder = folder
+
+    def begin(self, settings: Settings, path: pathlib.Path | None) -> None:
+        """Open the event file."""
+        if self.folder is None and path is None:
+            raise InputError("TensorBoard has no folder, nor has the run: give TensorBoard one")
+        self._writer = self._writer_class(str(self.folder or path / "tensorboard"))  # type: ignore[operator]
+
+    def __call__(self, evaluation: Evaluation) -> None:
+        """Write the scalars."""
+        for row in evaluation.rows:
+            for name in row.keys() - set(LABELS):
+                self._writer.add_scalar(f"{name}/seed-{row['seed']}", row[name], row["step"])
+
+    def end(self) -> None:
+        """Close the event file."""
+        self._writer.close()
+
+
+class WandB(Callback):
+    """Every number of every lane to Weights & Biases, as `seed-SEED/NUMBER`, with the settings.
+
+    `arguments` are those of `wandb.init`, such as project="omd". Raises `InputError` where wandb is
+    missing.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise InputError(f"wandb needs a package: {install('wandb')}") from error
+        self._wandb = wandb
+        self.arguments = arguments
+
+    def begin(self, settings: Settings, path: pathlib.Path | None) -> None:
+        """Start a run there."""
+        self._run = self._wandb.init(**{"config": settings.to_dict(), **self.arguments})
+
+    def __call__(self, evaluation: Evaluation) -> None:
+        """Log one record for all lanes."""
+        self._run.log(
+            {
+                f"seed-{row['seed']}/{name}": row[name]
+                for row in evaluation.rows
+                for name in row.keys() - set(LABELS)
+            },
+            step=evaluation.step,
+        )
+
+    def end(self) -> None:
+        """Finish the run there."""
+        self._run.finish()
+
+
+TRACKERS: Mapping[str, Callable[[], Callback]] = {"tensorboard": TensorBoard, "wandb": WandB}
+"""What `--track` may name."""
+
+
+def tracker(name: str) -> Callback:
+    """A shipped callback that sends numbers away, by its name; `InputError` for another."""
+    return TRACKERS[closest("tracker", name, TRACKERS)]()
+
+
+class _Function(Callback):
+    """A plain function as a callback."""
+
+    def __init__(self, function: Callable[[Evaluation], Any]) -> None:
+        self._function = function
+
+    @property
+    def name(self) -> str:
+        return getattr(self._function, "__qualname__", repr(self._function))
+
+    def __call__(self, evaluation: Evaluation) -> None:
+        self._function(evaluation)
+
+
+def checked(callbacks: Sequence[Any]) -> list[Callback]:
+    """Callbacks, functions among them; raises `InputError` for what can't be called."""
+    for one in callbacks:
+        if not callable(one) or isinstance(one, type):
+            raise InputError(
+                f"callback {one!r} can't be called: give a function of an evaluation, or an "
+                "instance such as omd.callbacks.StopAtReturn(450)"
+            )
+    return [one if isinstance(one, Callback) else _Function(one) for one in callbacks]
+
+
+@contextlib.contextmanager
+def open_all(
+    callbacks: Sequence[Callback], settings: Settings, path: pathlib.Path | None
+) -> Iterator[None]:
+    """Begin all callbacks; in the end, end those that have begun."""
+    with contextlib.ExitStack() as stack:
+        for callback in callbacks:
+            callback.begin(settings, path)
+            stack.callback(callback.end)
+        yield

@@ -1,0 +1,179 @@
+"""A run's trained model: what it predicts, what it makes of many steps, and as an environment."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from omd import envs
+from omd.agents import Prediction
+from omd.errors import InputError
+from omd.runs import folder
+from omd.types import PyTree, Transition
+
+if TYPE_CHECKING:
+    import gymnasium
+
+    from omd.runs.run import Run
+
+
+class Rollout(NamedTuple):
+    """What the model makes of a sequence of actions; leaves may begin with a batch axis."""
+
+    observations: np.ndarray
+    """[steps + 1, obs], the first of them given."""
+    actions: np.ndarray
+    """[steps], or [steps, act] for continuous ones."""
+    rewards: np.ndarray
+    """[steps]."""
+
+
+class LearnedModel:
+    """The models (p_θ, r_θ) of a run's lanes, NumPy in and out. `run.model` makes it."""
+
+    def __init__(self, run: Run) -> None:
+        """Raises `InputError` where the run trains no model."""
+        if not run.config.objective.uses_model:
+            raise InputError(
+                f"objective {run.config.to_dict()['objective']!r} trains no model: train with "
+                "another, such as omd"
+            )
+        self._run = run
+        self.spec = run.program.env.spec
+        """Sizes and bounds of observations and actions."""
+
+    def predict(
+        self, observation: Any, action: Any, *, seed: int | None = None, sample: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(next observation, reward) of a state and an action.
+
+        `observation` is [obs] or [batch, obs], `action` fits it: integers, or floats with a last
+        axis [act]. `seed` picks a lane, the first by default. A model of distributions gives the
+        mean, or with `sample` a draw by that number. Rewards are NaN where the run knew them
+        (reward="known") and so learned none. Raises `InputError` for other shapes.
+        """
+        observation, action = self._checked(observation, action)
+        single = observation.ndim == 1
+        with folder.precision(self._run.config):
+            prediction = self._predict(
+                self._theta(seed),
+                jnp.atleast_2d(observation),
+                jnp.asarray(action[None] if single else action),
+                jax.random.key(sample or 0),
+            )
+        state = np.asarray(prediction.mean if sample is None else prediction.sample)
+        reward = np.asarray(prediction.reward)
+        return (state[0], reward[0]) if single else (state, reward)
+
+    def rollout(
+        self,
+        observation: Any,
+        steps: int | None = None,
+        *,
+        actions: Any = None,
+        seed: int | None = None,
+        sample: int | None = None,
+    ) -> Rollout:
+        """The model's own trajectory from an observation, [obs] or [batch, obs].
+
+        With `actions`, [steps, ...] or [batch, steps, ...], these are taken; else `steps` most
+        probable ones of the trained policy. The model knows no end of an episode. `seed` and
+        `sample` as in `predict`. Raises `InputError` unless one of `actions` and `steps` is given.
+        """
+        if (actions is None) == (steps is None):
+            raise InputError("give actions, or a number of steps for those of the policy")
+        if steps is not None and steps < 1:
+            raise InputError(f"steps is {steps}: give at least 1")
+        states = [np.asarray(observation, self._dtype)]
+        time = states[0].ndim - 1
+        planned = None if actions is None else np.moveaxis(np.asarray(actions), time, 0)
+        taken, rewards = [], []
+        for number in range(steps or len(planned)):  # type: ignore[arg-type]
+            action = self._run.act(states[-1], seed=seed) if planned is None else planned[number]
+            draw = None if sample is None else sample * 1_000_003 + number
+            state, reward = self.predict(states[-1], action, seed=seed, sample=draw)
+            states.append(state)
+            taken.append(np.asarray(action))
+            rewards.append(reward)
+        return Rollout(*(np.stack(one, axis=time) for one in (states, taken, rewards)))
+
+    def as_env(
+        self,
+        *,
+        seed: int | None = None,
+        max_episode_steps: int | None = None,
+        terminated: Callable[[np.ndarray], bool] | None = None,
+    ) -> gymnasium.Env:
+        """A Gymnasium environment of the learned dynamics and rewards.
+
+        Episodes begin where those of the true environment begin, and end after
+        `max_episode_steps`, by default the true environment's limit. The model knows no other
+        end: `terminated` tells one from an observation [obs]. Stochastic models are sampled.
+        Raises `InputError` where the run learned no rewards, and where there is no limit.
+        """
+        from omd.runs.model_env import ModelEnv
+
+        limit = max_episode_steps or self.spec.max_episode_steps
+        if limit is None:
+            raise InputError(f"{self.spec.id} has no time limit: give max_episode_steps")
+        if self._run.config.reward == "known":
+            raise InputError("this run knew its rewards and learned none: train reward='learned'")
+        self._theta(seed)
+        return ModelEnv(self, seed, limit, terminated)
+
+    def start(self, number: int) -> np.ndarray:
+        """A first observation [obs] of the true environment, drawn by that number."""
+        with folder.precision(self._run.config):
+            _, observation = self._true.reset(jax.random.key(number)[None])
+            return np.asarray(observation[0])
+
+    @property
+    def _dtype(self) -> np.dtype:
+        return np.dtype(self._run.config.precision)
+
+    @functools.cached_property
+    def _true(self) -> envs.Env:
+        return folder.make_env(self._run.config, lanes=1)
+
+    def _theta(self, seed: int | None) -> PyTree:
+        lane = self._run.lane(seed)
+        return jax.tree.map(lambda x: x[lane], self._run.state.agent.theta)
+
+    def _checked(self, observation: Any, action: Any) -> tuple[np.ndarray, np.ndarray]:
+        observation, action = np.asarray(observation, self._dtype), np.asarray(action)
+        size = self.spec.observation_size
+        if observation.ndim not in (1, 2) or observation.shape[-1] != size:
+            raise InputError(
+                f"observation has shape {observation.shape}: give [{size}] or [batch, {size}]"
+            )
+        wanted = observation.shape[:-1]
+        if self.spec.num_actions is None:
+            wanted, action = (*wanted, self.spec.action_size), action.astype(self._dtype)
+        elif not np.issubdtype(action.dtype, np.integer) or not np.all(
+            (action >= 0) & (action < self.spec.num_actions)
+        ):
+            raise InputError(
+                f"action is {action}: give whole numbers from 0 to {self.spec.num_actions - 1}"
+            )
+        if action.shape != wanted:
+            raise InputError(f"action has shape {action.shape}: give {list(wanted)}")
+        return observation, action
+
+    @functools.cached_property
+    def _predict(self) -> Callable[..., Prediction]:
+        model = self._run.program.agent.model
+
+        def predict(theta: PyTree, observation: Array, action: Array, key: Array) -> Prediction:
+            unknown = jnp.full(len(observation), jnp.nan, observation.dtype)
+            batch = Transition(
+                observation, action, unknown, observation, jnp.zeros(len(observation), bool)
+            )
+            return model.predict(theta, batch, key)
+
+        return jax.jit(predict)
