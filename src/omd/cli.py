@@ -99,7 +99,7 @@ def cli() -> None:
     """
 
 
-def _settings(multiple: bool = False):
+def _settings(*, multiple: bool = False):
     """One option for each setting, with its help and under its heading."""
 
     def decorate(command):
@@ -191,7 +191,7 @@ def evaluate(run: str, episodes: int, seed: int) -> None:
 def sweep(
     spec: str | None,
     out: str | None,
-    engine: str,
+    engine: Any,
     address: str | None,
     workers: int | None,
     group_size: int | None,
@@ -233,7 +233,9 @@ def watch(run: str, out: str | None, seed: int | None, steps: int | None, quiet:
     from omd.reports import film as figure
     from omd.reports import tables as report
 
-    print(figure.film(omd.load(run), out, seed=seed, steps=steps, track=report.track(not quiet)))
+    print(
+        figure.film(omd.load(run), out, seed=seed, steps=steps, track=report.track(shown=not quiet))
+    )
 
 
 @cli.command("list")

@@ -56,7 +56,7 @@ def train(
     settings that can't work, before anything is written.
     """
     asked = _asked(config, settings)
-    with display(progress) as on_report:
+    with display(shown=progress) as on_report:
         if resume is None:
             run = runs.start(
                 asked or Config(), out=out, name=name, track=track, on_report=on_report
@@ -85,7 +85,7 @@ def sweep(
     *,
     options: Mapping[str, Sequence[Any]] | None = None,
     out: str | os.PathLike | None = None,
-    engine: str = "local",
+    engine: driver.Engine = "local",
     address: str | None = None,
     workers: int | None = None,
     group_size: int | None = None,

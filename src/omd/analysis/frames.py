@@ -40,7 +40,7 @@ def results(path: str | os.PathLike) -> pd.DataFrame:
         lanes = pd.DataFrame([settings_row(loaded.config, i, s)
                               for i, s in enumerate(loaded.config.seed_list)])  # fmt: skip
         lanes["purpose"] = REPORT
-        return joined(lanes, loaded.metrics, loaded.finished, {})
+        return joined(lanes, loaded.metrics, {}, finished=loaded.finished)
     if (path / RESULTS).exists():
         return pd.read_parquet(path / RESULTS)
     raise InputError(f"{path} is neither a sweep nor a run: it has no {SWEEP} and no config.json")

@@ -67,7 +67,7 @@ def film(
     )
     with _variables(), folder.precision(config):
         stage = _stage(config.env, make)
-        frames, rate = _play(run, stage, seed, steps, track, path.suffix == ".gif")
+        frames, rate = _play(run, stage, seed, steps, track, small=path.suffix == ".gif")
         stage.env.close()
     settings: dict[str, Any] = {"duration": 1000 / rate, "loop": 0}
     if path.suffix == ".mp4":
@@ -120,6 +120,7 @@ def _play(
     seed: int | None,
     steps: int | None,
     track: Callable[[Iterable[int]], Iterable[int]],
+    *,
     small: bool,
 ) -> tuple[list[Frame], float]:
     """Pictures of the policy, and how many of them make a second."""

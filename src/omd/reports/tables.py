@@ -92,7 +92,7 @@ def show_sweep(sweep: Sweep) -> int:
     return 0
 
 
-def track(shown: bool) -> Callable[[Iterable[int]], Iterable[int]]:
+def track(*, shown: bool) -> Callable[[Iterable[int]], Iterable[int]]:
     """Goes through steps, with a bar where `shown`."""
     if not shown:
         return iter
@@ -134,9 +134,9 @@ def listing(what: str | None, name: str | None, out: pathlib.Path) -> None:
             console.print(f"  {line}", soft_wrap=True, markup=False)
 
 
-def _lines(section: str, out: pathlib.Path, brief: bool) -> list[str]:
+def _lines(section: str, out: pathlib.Path, *, brief: bool) -> list[str]:
     if section == "environments":
-        return _environments(brief)
+        return _environments(brief=brief)
     if section == "runs":
         return _runs(out)
     entries = catalogue.entries(SECTIONS[section]).values()
@@ -177,7 +177,7 @@ def _show_part(console: rich.console.Console, kind: str, text: str) -> None:
     console.print(table)
 
 
-def _environments(brief: bool) -> list[str]:
+def _environments(*, brief: bool) -> list[str]:
     from omd import envs
 
     lines = []

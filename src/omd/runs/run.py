@@ -87,7 +87,7 @@ class Run:
         observation: Any,
         state: None = None,
         episode_start: None = None,
-        deterministic: bool = True,
+        deterministic: bool = True,  # noqa: FBT001, FBT002 (the place it has in SB3)
     ) -> tuple[np.ndarray, None]:
         """(action, None), as a policy of Stable-Baselines3 answers; of the first seed.
 

@@ -68,7 +68,7 @@ class Screen(NamedTuple):
 
 
 @contextlib.contextmanager
-def display(sweep: Sweep, shown: bool) -> Iterator[Screen]:
+def display(sweep: Sweep, *, shown: bool) -> Iterator[Screen]:
     """Progress on standard error, or nothing unless `shown`."""
     console = rich.console.Console(stderr=True)
     if not shown:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 from omd.errors import InputError, closest
 from omd.runs.signals import Stop
@@ -16,7 +16,8 @@ from omd.sweeps.engines import local
 from omd.sweeps.plan import Group, Machine
 from omd.sweeps.store import SWEEP, Sweep
 
-ENGINES = ("local", "ray")
+Engine = Literal["local", "ray"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
 
 Source = str | os.PathLike | Mapping[str, Any] | spec.Spec | None
 
@@ -54,7 +55,7 @@ def run(
     *,
     options: Mapping[str, Sequence[Any]] | None = None,
     out: str | os.PathLike | None = None,
-    engine: str = "local",
+    engine: Engine = "local",
     address: str | None = None,
     workers: int | None = None,
     group_size: int | None = None,
@@ -85,6 +86,7 @@ def run(
     sweep.forgive()
     begin = True
     try:
+<<<<<<< HEAD
         with Stop() as stop:
             while not stop.requested:
                 if lanes := _next(sweep):
@@ -101,6 +103,13 @@ def run(
                         on_ray.run(sweep, machine, address, lambda: stop.requested, screen)
                     else:
                         local.run(sweep, machine, lambda: stop.requested, screen)
+=======
+        with Stop() as stop, display(sweep, shown=progress) as screen:
+            if engine == "ray":
+                on_ray.run(sweep, machine, address, lambda: stop.requested, screen)
+            else:
+                local.run(sweep, machine, lambda: stop.requested, screen)
+>>>>>>> 86a0389 (No positional booleans; a sweep's engine is a Literal)
     except InputError as error:
         count = len(sweep.groups) - len(missing(sweep))
         raise InputError(

@@ -21,7 +21,7 @@ from omd.tabular.search import Problem
 def differentiable(
     problem: Problem,
     v: Float[Array, " S"],
-    dense: bool,
+    dense: bool,  # noqa: FBT001 (a rule of differentiation names its arguments by place)
     rtol: ArrayLike,
     on_report: Callable[[implicit.Report], None] | None,
 ) -> Float[Array, " S"]:

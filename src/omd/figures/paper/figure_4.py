@@ -21,6 +21,7 @@ from omd.figures.style import (
     styled,
     watermark,
 )
+from omd.sweeps.driver import Engine
 
 SWEEPS = {
     "smoke": ("smoke-figure-4",),
@@ -38,7 +39,7 @@ def make(
     *,
     budget: str = "paper",
     sweeps: Sequence[str | Path] = (),
-    engine: str = "local",
+    engine: Engine = "local",
     workers: int | None = None,
     progress: bool = True,
 ) -> list[Path]:

@@ -26,6 +26,7 @@ from omd.figures.style import (
     watermark,
 )
 from omd.runs import files
+from omd.sweeps.driver import Engine
 from omd.sweeps.trained import Trained, Trajectory
 
 SWEEPS = {
@@ -62,7 +63,7 @@ def make(
     *,
     budget: str = "paper",
     sweeps: Sequence[str | Path] = (),
-    engine: str = "local",
+    engine: Engine = "local",
     workers: int | None = None,
     progress: bool = True,
 ) -> list[Path]:

@@ -43,7 +43,7 @@ class ExactOrIdentity(AbstractMethod):
     def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
         exact, _ = Elimination().solve(vjp, g)
         u = jax.tree.map(lambda x, y: jnp.where(self.exact, x, y), exact, g)
-        return u, of_approximation(vjp, u, g, 0, check)
+        return u, of_approximation(vjp, u, g, 0, check=check)
 
 
 class Settings(NamedTuple):
