@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Bool, Float
 
@@ -56,6 +56,7 @@ class EnvSpec:
     step."""
 
 
+@runtime_checkable
 class BatchedEnv(Protocol):
     """All lanes step together. `keys` is a [L] array of typed JAX keys.
 

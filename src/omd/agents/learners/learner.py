@@ -6,7 +6,7 @@ import abc
 import functools
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ class Hyper(NamedTuple):
     discount: Array
 
 
+@runtime_checkable
 class LearnerState(Protocol):
     """What every learner's state offers; each learner has a named tuple of its own."""
 
