@@ -60,8 +60,8 @@ def make(
     Observations come as vectors, discrete ones as one-hot vectors, followed by `distractors`
     numbers: standard normal ones (section 7), or by `distractor_kind` those of linear dynamics that
     noise ("linear") or the actions too ("controlled") drive. `dtype` is that of observations and
-    rewards, and of all floats in the state of a JAX environment; float64 needs `jax.enable_x64`. `render_mode` is
-    Gymnasium's. `workers` is how many processes step a host environment's lanes, 0 for none; by
+    rewards, and of all floats in the state of a JAX environment; float64 needs `jax.enable_x64`.
+    `render_mode` is Gymnasium's. `workers` is how many processes step a host environment's lanes, 0 for none; by
     default those of Gymnasium go to one a core where their steps are long enough to gain by it.
     The numbers are the same.
 

@@ -140,10 +140,10 @@ def _lines(section: str, out: pathlib.Path, *, brief: bool) -> list[str]:
     if section == "runs":
         return _runs(out)
     entries = catalogue.entries(SECTIONS[section]).values()
-    return [f"{entry.name}: {entry.purpose}{_origin(entry, brief)}" for entry in entries]
+    return [f"{entry.name}: {entry.purpose}{_origin(entry, brief=brief)}" for entry in entries]
 
 
-def _origin(entry: catalogue.Entry, brief: bool) -> str:
+def _origin(entry: catalogue.Entry, *, brief: bool) -> str:
     """What a part needs and where it comes from, in a list of one kind."""
     words = [f"needs {entry.needs}"] if entry.needs else []
     words += [f"from {entry.source}"] if entry.source else []

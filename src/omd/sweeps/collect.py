@@ -34,21 +34,16 @@ def gather(sweep: Sweep) -> pd.DataFrame:
         frame = pd.read_parquet(metrics) if metrics.exists() else None
         errors, live = {}, {}
         if done.exists():
-<<<<<<< HEAD
             record = files.read_json(done)
             errors = dict(zip(group.lanes, record["random_model_mse"], strict=True))
             live = {
                 name: dict(zip(group.lanes, counts, strict=True))
                 for name, counts in record.get("live_units", {}).items()
             }
-        part = joined(lanes, frame, done.exists(), errors, sweep.error(group))
+        part = joined(lanes, frame, errors, sweep.error(group), finished=done.exists())
         for name, counts in live.items():
             part[f"{LIVE_UNITS}{name}"] = part["lane"].map(counts).astype("Int64")
         parts.append(part)
-=======
-            errors = dict(zip(group.lanes, files.read_json(done)["random_model_mse"], strict=True))
-        parts.append(joined(lanes, frame, errors, sweep.error(group), finished=done.exists()))
->>>>>>> 86a0389 (No positional booleans; a sweep's engine is a Literal)
     frame = pd.concat(parts, ignore_index=True)
     return frame.sort_values(["lane", "step"], ignore_index=True)
 

@@ -86,7 +86,6 @@ def run(
     sweep.forgive()
     begin = True
     try:
-<<<<<<< HEAD
         with Stop() as stop:
             while not stop.requested:
                 if lanes := _next(sweep):
@@ -95,7 +94,7 @@ def run(
                 waiting = [g for g in missing(sweep) if not sweep.error(g)]
                 if not waiting:
                     break
-                with display(sweep, progress) as screen:
+                with display(sweep, shown=progress) as screen:
                     if begin and sweep.points:
                         screen.say(race.budget(sweep.points))
                     begin = False
@@ -103,13 +102,6 @@ def run(
                         on_ray.run(sweep, machine, address, lambda: stop.requested, screen)
                     else:
                         local.run(sweep, machine, lambda: stop.requested, screen)
-=======
-        with Stop() as stop, display(sweep, shown=progress) as screen:
-            if engine == "ray":
-                on_ray.run(sweep, machine, address, lambda: stop.requested, screen)
-            else:
-                local.run(sweep, machine, lambda: stop.requested, screen)
->>>>>>> 86a0389 (No positional booleans; a sweep's engine is a Literal)
     except InputError as error:
         count = len(sweep.groups) - len(missing(sweep))
         raise InputError(

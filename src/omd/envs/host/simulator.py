@@ -76,7 +76,7 @@ class Lane:
         self.clock, self.divergence = 0, None
 
     def step(
-        self, clock: int, action: np.ndarray, seed: int
+        self, clock: int, action: np.ndarray | np.generic, seed: int
     ) -> tuple[Float[np.ndarray, " obs"], float, bool, bool]:
         """Successor, reward, terminated, truncated; `seed` begins the next episode if one ended.
 
@@ -134,7 +134,7 @@ class Lane:
         self.seed, self.actions, self.elapsed = seed, [], 0
         self.observation = self._read(self.env.reset(seed=seed)[0])
 
-    def _advance(self, action: np.ndarray) -> tuple[float, bool, bool]:
+    def _advance(self, action: np.ndarray | np.generic) -> tuple[float, bool, bool]:
         space = self.env.action_space
         if self._discrete:
             command: Any = int(action) + int(space.start)
@@ -162,7 +162,7 @@ class Lane:
             return self._diverge(action, f"the reward is {float(reward)}")
         return float(reward), bool(terminated), bool(truncated)
 
-    def _diverge(self, action: np.ndarray, reason: str) -> tuple[float, bool, bool]:
+    def _diverge(self, action: np.ndarray | np.generic, reason: str) -> tuple[float, bool, bool]:
         numbers = [float(number) for number in np.ravel(action)]
         self.divergence = Divergence(self.clock, numbers, reason)
         return np.nan, True, False
