@@ -19,10 +19,10 @@ class Transition(NamedTuple):
     observation: Float[Array, "... obs"]
     action: Array
     """int32 [...] for discrete actions, float [..., act] for continuous ones."""
-    reward: Float[Array, ...]
+    reward: Float[Array, " ..."]
     next_observation: Float[Array, "... obs"]
     """The true successor, before any reset."""
-    terminated: Bool[Array, ...]
+    terminated: Bool[Array, " ..."]
     """Bootstrapping stops here, and only here: a time limit is not a termination."""
 
 

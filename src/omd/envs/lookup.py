@@ -61,8 +61,9 @@ def make(
     numbers: standard normal ones (section 7), or by `distractor_kind` those of linear dynamics that
     noise ("linear") or the actions too ("controlled") drive. `dtype` is that of observations and
     rewards, and of all floats in the state of a JAX environment; float64 needs `jax.enable_x64`.
-    `render_mode` is Gymnasium's. `workers` is how many processes step a host environment's lanes, 0 for none; by
-    default those of Gymnasium go to one a core where their steps are long enough to gain by it.
+    `render_mode` is Gymnasium's. `workers` is how many processes step a host environment's lanes,
+    0 for none; by default those of Gymnasium go to one a core where their steps are long enough to
+    gain by it.
     The numbers are the same.
 
     Raises `InputError` for an unknown id, with the nearest ones, for an environment that can't be

@@ -55,7 +55,7 @@ def _solved(index: np.ndarray, weight: np.ndarray, right: np.ndarray, *, transpo
     return factors.solve(right, "T" if transposed else "N")
 
 
-def _as_bits(x: Float[Array, ...]) -> Array:
+def _as_bits(x: Float[Array, " ..."]) -> Array:
     return jax.lax.bitcast_convert_type(x, jnp.uint32)
 
 

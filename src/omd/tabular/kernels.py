@@ -121,7 +121,7 @@ class Kernel(eqx.Module):
 class Rows(Kernel):
     """Dense rows P[S, A, S']."""
 
-    probability: Shaped[Array | np.ndarray, ...]
+    probability: Shaped[Array | np.ndarray, " ..."]
     """[S, A, S']; `check` says what is wrong with another shape or type."""
 
     @property
@@ -196,9 +196,9 @@ class Successors(Kernel):
     gather over K, which on a CPU is several times faster than a product with a BCOO matrix.
     """
 
-    index: Shaped[Array | np.ndarray, ...]
+    index: Shaped[Array | np.ndarray, " ..."]
     """[S, A, K], integers; `check` says what is wrong with another shape or type."""
-    probability: Shaped[Array | np.ndarray, ...]
+    probability: Shaped[Array | np.ndarray, " ..."]
     """[S, A, K]."""
 
     @property
@@ -540,7 +540,7 @@ def _first_where_masked(probability: Any, mask: Bool[np.ndarray, "S A"]) -> Any:
     return where.where(mask[..., None], probability, first)
 
 
-def as_kernel(transition: Shaped[Array | np.ndarray, ...] | Kernel) -> Kernel:
+def as_kernel(transition: Shaped[Array | np.ndarray, " ..."] | Kernel) -> Kernel:
     """A `Kernel` as it is, an array as `Rows`."""
     return transition if isinstance(transition, Kernel) else Rows(transition)
 

@@ -42,7 +42,7 @@ class LearnerState(Protocol):
         """All that targets are computed from: w̄, and with SAC the actor and its temperature."""
 
     @property
-    def moments(self) -> optax.OptState:
+    def moments(self) -> PyTree:
         """Adam's, for w."""
 
     def _replace(self, **changes: Any) -> Any: ...
@@ -213,11 +213,11 @@ class Learner(AgentPart, abc.ABC):
     def critic_step(
         self,
         w: PyTree,
-        moments: optax.OptState,
+        moments: PyTree,
         y: Float[Array, " batch"],
         batch: Transition,
         hyper: Hyper,
-    ) -> tuple[PyTree, optax.OptState, Metrics]:
+    ) -> tuple[PyTree, PyTree, Metrics]:
         """w and its moments after one Adam step on eq. (10)."""
         q, pull_back = jax.vjp(lambda w: self.predictions(w, batch), w)
         (gradient,) = pull_back(2 * (q - y) / q.size)
