@@ -3,14 +3,30 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+OLDEST := .venv-oldest
+# what meets JAX, equinox, lineax, optax and gymnax most
+SHORT := tests/test_config.py tests/implicit/test_methods.py tests/tabular/test_operators.py \
+	tests/envs/test_gymnax.py tests/training/test_replay.py tests/agents/test_networks.py
 
-.PHONY: train test lint docs figures clean
+.PHONY: help train test test-fast test-oldest lint docs wheel figures clean
+
+help:  ## This list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 train: $(STAMP)  ## Train OMD on CartPole: a progress bar, a table, a picture
 	$(BIN)/omd train CartPole-v1
 
 test: $(STAMP)  ## Run the test suite
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
+
+test-fast: $(STAMP)  ## The tests that take seconds, of every room: after each edit
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
+
+test-oldest:  ## Some tests with the oldest JAX and libraries that pyproject.toml allows
+	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	$(PYTHON) .ci/oldest.py > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/constraints.txt --editable . pytest beartype hypothesis
+	$(OLDEST)/bin/python -m pytest -p no:cacheprovider $(SHORT)
 
 lint: $(STAMP)  ## Linter, formatter and type checker
 	$(BIN)/ruff check .
@@ -21,6 +37,9 @@ docs: $(STAMP)  ## Build the site into site/, strictly; run the code of pages th
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	OMD_SLOW_PAGES=1 $(BIN)/python -m pytest -n auto tests/test_site.py
+
+wheel: $(STAMP)  ## Build sdist and wheel, install the wheel elsewhere and train with it
+	.ci/wheel $(BIN)/python
 
 figures: $(STAMP)  ## Figures 2, 3 and 6 of the paper
 	$(BIN)/omd figure 2 3 6 --out figures
@@ -33,4 +52,4 @@ $(STAMP): pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) .pytest_cache .mypy_cache .ruff_cache
