@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+from contextlib import nullcontext
 
 # before JAX loads it: its threads wait in a loop, and an LU of 900 unknowns takes 1.4 s instead of
 # 5 ms where each of four workers has four of them
@@ -33,6 +34,12 @@ def pytest_configure(config):
     for name, value in settings.items():
         jax.config.update(name, value)
         os.environ[name.upper()] = str(value)
+
+
+@pytest.fixture(autouse=True)
+def _annotations(request):
+    with annotations.ignored() if request.node.get_closest_marker("stand_ins") else nullcontext():
+        yield
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -60,7 +60,7 @@ class PseudoInverse(AbstractMethod):
         matrix, right, unravel = dense_matrix(vjp, g)
         eps = jnp.finfo(matrix.dtype).eps
         rcond = 2 * eps * len(matrix) if self.rcond is None else self.rcond
-        u, *_ = jnp.linalg.lstsq(matrix, right, rcond=rcond)
+        u, *_ = jnp.linalg.lstsq(matrix, right, rcond=rcond)  # type: ignore[arg-type]
         r = matrix @ u - right
         normal = jnp.linalg.norm(matrix.T @ r) / _at_least_tiny(
             jnp.linalg.norm(matrix) * jnp.linalg.norm(right)

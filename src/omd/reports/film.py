@@ -189,7 +189,7 @@ def _first(id: str, draw: Callable[[], Frame]) -> Frame:
     return frame
 
 
-def _shrunk(frame: Frame, factor: int) -> Frame:
+def _shrunk(frame: Frame, factor: int) -> UInt8[np.ndarray, "rows columns 3"]:
     """Means over squares of `factor` pixels."""
     height, width = (size // factor for size in frame.shape[:2])
     cut = frame[: height * factor, : width * factor, :3].astype(np.uint16)

@@ -13,6 +13,7 @@ from omd.errors import InputError
 from omd.figures.curves import draw_over_steps
 from omd.figures.paper.swept import Data, best, describe, load
 from omd.figures.style import caption, look, new_figure, save, styled, watermark
+from omd.sweeps.driver import Engine
 
 SWEEPS = {
     "smoke": ("smoke-figure-4",),
@@ -31,7 +32,7 @@ def make(
     *,
     budget: str = "paper",
     sweeps: Sequence[str | Path] = (),
-    engine: str = "local",
+    engine: Engine = "local",
     workers: int | None = None,
     progress: bool = True,
 ) -> list[Path]:
