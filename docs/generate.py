@@ -60,7 +60,7 @@ COMMANDS = """# Command line
 
 ::: mkdocs-click
     :module: omd.cli
-    :command: cli
+    :command: program
     :prog_name: omd
     :style: table
     :depth: 1

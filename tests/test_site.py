@@ -143,7 +143,7 @@ def check_options(code):
         if words[:1] == ["make"]:
             assert re.search(rf"^{words[1]}:", makefile, flags=re.MULTILINE), line
         if words[:1] == ["omd"] and not {"--help", "--version"} & set(words):
-            command = cli.cli.commands[words[1]]
+            command = cli.program.commands[words[1]]
             context = command.make_context(words[1], [], resilient_parsing=True)
             command.make_parser(context).parse_args(words[2:])
 

@@ -50,14 +50,14 @@ def test_a_film_of_a_trained_policy(
     run: Any, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    path = watch.film(run, steps=60, seed=1)
+    path = watch.record(run, steps=60, seed=1)
     assert path == run.path / "policy.gif"
     frames = imageio.v3.imread(path)
     assert frames.shape[1:] == (200, 300, 3)
     assert 20 < len(frames) <= 31  # 25 a second, where the pole has 50; equal ones are merged
     assert np.ptp(frames, axis=(1, 2, 3)).min() > 100
     assert (frames[0] != frames[-1]).any()
-    assert watch.film(run, run.path / "film.mp4", steps=10).stat().st_size > 1000
+    assert watch.record(run, run.path / "film.mp4", steps=10).stat().st_size > 1000
     assert not [w for w in recwarn if "fork" in str(w.message)]  # JAX's warning of a deadlock
 
 
@@ -81,7 +81,7 @@ def test_the_picture_shows_the_state_of_the_run_that_was_trained(run: Any) -> No
 def test_continuous_environments_are_drawn(id: str, size: int, tmp_path: pathlib.Path) -> None:
     stub: Any = Stub(tmp_path, omd.Config(env=id, **{**SETTINGS, "seeds": 1}), size)
     try:
-        frames = imageio.v3.imread(watch.film(stub, steps=3))
+        frames = imageio.v3.imread(watch.record(stub, steps=3))
     except omd.InputError as error:
         if "libegl1" in str(error):
             pytest.skip(str(error))
@@ -125,19 +125,19 @@ def test_mujoco_in_jax_is_drawn_by_gymnasium(tmp_path: pathlib.Path) -> None:
 def test_bad_input_writes_nothing(run: Any, settings: dict[str, Any], sentence: str) -> None:
     before = sorted(run.path.iterdir())
     with pytest.raises(omd.InputError, match=sentence):
-        watch.film(run, **settings)
+        watch.record(run, **settings)
     assert sorted(run.path.iterdir()) == before
 
 
 def test_what_has_no_renderer_is_told(tmp_path: pathlib.Path) -> None:
     stub: Any = Stub(tmp_path, omd.Config(env="Catch-bsuite", **SETTINGS))
     with pytest.raises(omd.InputError, match="'Catch-bsuite' has no renderer"):
-        watch.film(stub)
+        watch.record(stub)
     stub.config = omd.Config(env="gymnasium:FrozenLake-v1", **SETTINGS)
     monkey = pytest.MonkeyPatch()
     monkey.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.raises(omd.InputError, match=r"pip install 'omd\[watch\]'"):
-        watch.film(stub, tmp_path / "x.mp4")
+        watch.record(stub, tmp_path / "x.mp4")
     monkey.undo()
     assert not list(tmp_path.iterdir())
 
@@ -151,7 +151,7 @@ def test_a_missing_library_of_the_system_is_one_sentence(tmp_path: pathlib.Path)
         "import numpy as np\n"
         f"run = N(path=pathlib.Path({str(tmp_path)!r}), config=omd.Config(env='HalfCheetah-v5'),"
         " act=lambda observation, seed: np.zeros(6))\n"
-        "try: watch.film(run, steps=1)\n"
+        "try: watch.record(run, steps=1)\n"
         "except omd.InputError as error: print(error)\n"
     )
     run = subprocess.run(

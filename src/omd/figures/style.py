@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from omd import catalogue, parts
 from omd.errors import InputError
 from omd.runs import files
-from omd.runs.provenance import provenance
+from omd.runs.provenance import made_with
 
 Progress = Callable[[str], None]
 """Hears a line of text now and then."""
@@ -152,7 +152,7 @@ def save(
         ".png": png.getvalue(),
         ".pdf": pdf.getvalue(),
         ".csv": _table(rows).encode(),
-        ".json": (json.dumps({**record, **provenance()}, indent=2) + "\n").encode(),
+        ".json": (json.dumps({**record, **made_with()}, indent=2) + "\n").encode(),
     }
     paths = [out / f"{name}{suffix}" for suffix in content]
     for path, data in zip(paths, content.values(), strict=True):

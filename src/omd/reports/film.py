@@ -38,7 +38,7 @@ _POSES: dict[str, tuple[str, ...]] = {
 }
 
 
-def film(
+def record(
     run: Run,
     out: str | os.PathLike | None = None,
     *,

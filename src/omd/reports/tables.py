@@ -58,14 +58,14 @@ def show(run: Run) -> None:
 
 def show_plan(spec, options, workers: int | None, group_size: int | None) -> None:
     """What a sweep would do: groups, lanes, FLOPs, memory, time."""
-    from omd.sweeps import display, driver, race
+    from omd.sweeps import driver, race, screen
 
     wanted = driver.resolve(spec, options)
     lanes = race.expected(wanted.points, wanted.lanes)
     machine, groups, seconds, _ = driver.plan(
         lanes, workers=workers, group_size=group_size, timed=True
     )
-    display.show_plan(wanted.name, lanes, groups, seconds, machine)
+    screen.show_plan(wanted.name, lanes, groups, seconds, machine)
     if wanted.points:
         print(race.budget(wanted.points))
 

@@ -18,7 +18,7 @@ from omd import envs
 from omd.config import Config
 from omd.errors import InputError
 from omd.runs import files, folder, session, stored
-from omd.runs.provenance import provenance
+from omd.runs.provenance import made_with
 from omd.runs.session import Report
 from omd.runs.trackers import check_tracker, open_tracker
 from omd.settings import Settings, resolve
@@ -157,7 +157,7 @@ def start(
         values = stored.to_json(config)
         path = folder.new_folder(pathlib.Path(out), name, config)
         files.write_json(path / stored.CONFIG, values)
-        files.write_json(path / "provenance.json", {"sessions": [provenance()]})
+        files.write_json(path / "provenance.json", {"sessions": [made_with()]})
         return _train(
             program,
             program.place(program.fresh(folder.lanes_of(config))),
@@ -201,7 +201,7 @@ def resume(
         step = int(np.asarray(state.step)[0])
         rows: Any = run.metrics[run.metrics["step"] <= step].to_dict("records")
         history = files.read_json(run.path / "provenance.json")
-        history["sessions"].append(provenance() | {"from_step": step})
+        history["sessions"].append(made_with() | {"from_step": step})
         files.write_json(run.path / "provenance.json", history)
         return _train(program, state, config, run.path, rows, track, on_report)
 

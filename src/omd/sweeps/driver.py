@@ -11,9 +11,9 @@ from omd.errors import InputError, closest
 from omd.runs.signals import Stop
 from omd.settings import Settings
 from omd.sweeps import race, spec
-from omd.sweeps.display import display
 from omd.sweeps.engines import local
 from omd.sweeps.plan import Group, Machine
+from omd.sweeps.screen import display
 from omd.sweeps.store import SWEEP, Sweep
 
 Engine = Literal["local", "ray"]

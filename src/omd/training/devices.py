@@ -38,7 +38,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def count(lanes: int, on_host: bool) -> int:
+def count(lanes: int, *, on_host: bool) -> int:
     """Devices to use; a host environment steps all its lanes in one call, hence on one device."""
     return 1 if on_host else min(lanes, len(jax.devices()))
 
