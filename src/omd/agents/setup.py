@@ -50,7 +50,7 @@ class AgentPart:
 
     @property
     def setup(self) -> Setup:
-        """What the run told this part; RuntimeError where it hasn't been bound to one."""
+        """What this part knows of its run; RuntimeError where it hasn't been bound to one."""
         try:
             return self.__dict__["_setup"]
         except KeyError:

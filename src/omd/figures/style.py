@@ -1,4 +1,4 @@
-"""What the figures share: colours, captions, and files that appear whole or not at all."""
+"""What the figures share: colours, captions, and files that are written atomically."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def save(
     rows: Sequence[Mapping[Any, Any]],
     record: Mapping[str, Any],
 ) -> list[Path]:
-    """Writes name.png, .pdf, .csv (one line a row) and .json, each under its name only when whole.
+    """Writes name.png, .pdf, .csv (one line a row) and .json, each atomically.
 
     `record` gets the command, the versions and the machine added. Returns the four paths.
     """
@@ -162,7 +162,7 @@ def save(
 
 
 def save_table(frame: pd.DataFrame, path: Path) -> Path:
-    """Write a frame as CSV, whole or not at all."""
+    """Write a frame as CSV, atomically."""
     with files.atomic(path) as temporary:
         frame.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
     return path

@@ -21,7 +21,7 @@ from omd.runs import files, folder
 from omd.runs.run import Run
 
 STEPS = 300
-"""Steps that are shown unless told otherwise; an episode that ends before ends the picture."""
+"""Steps that are shown by default; an episode that ends before ends the picture."""
 GIF_RATE, GIF_HEIGHT = 25, 320
 """Pictures a second and their height, at most: a GIF of everything would be tens of megabytes."""
 FORMATS = (".gif", ".mp4")
@@ -130,7 +130,7 @@ def _play(
     step = stage.env.step if stage.env.on_host else jax.jit(stage.env.step)
     state, observation = jax.block_until_ready(stage.env.reset(keys))
     act = functools.partial(run.act, seed=seed)
-    act(np.asarray(observation[0]))  # a seed that is none of the run's is told before drawing
+    act(np.asarray(observation[0]))  # a seed that the run has not fails before drawing
     frames = [_first(env_text(run.config.env), functools.partial(stage.draw, state))]
     for index in track(range(1, (steps or STEPS) + 1)):
         action = act(np.asarray(observation[0]))[None]

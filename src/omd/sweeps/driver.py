@@ -83,7 +83,7 @@ def run(
     if not missing(sweep) and not _next(sweep):
         return _written(sweep)
     machine, *_ = plan((), workers=workers, group_size=group_size)
-    sweep.forgive()
+    sweep.clear_errors()
     begin = True
     try:
         with Stop() as stop:

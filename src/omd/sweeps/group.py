@@ -57,12 +57,12 @@ def _train(sweep: Sweep, group: plan.Group) -> str:
         labels = [
             {"lane": number, "seed": sweep.lanes[number].seed_list[0]} for number in group.lanes
         ]
-        told = 0.0
+        reported = 0.0
 
         def report(news: session.Report) -> None:
-            nonlocal told
-            if time.monotonic() - told > PROGRESS_SECONDS:
-                told = time.monotonic()
+            nonlocal reported
+            if time.monotonic() - reported > PROGRESS_SECONDS:
+                reported = time.monotonic()
                 files.write_json(path / PROGRESS, {"step": news.step, "time": time.time()})
 
         try:

@@ -78,7 +78,7 @@ def place(tree: PyTree, devices: int) -> PyTree:
 
 
 def sharding(devices: int) -> NamedSharding | None:
-    """Where leading lane axes lie; None on one device. Results have to be told: XLA replicates an
+    """Where leading lane axes lie; None on one device. Results need it given: XLA replicates an
     array without elements, and a program compiled ahead of its use takes no other sharding."""
     return NamedSharding(_mesh(devices), PartitionSpec("lane")) if devices > 1 else None
 

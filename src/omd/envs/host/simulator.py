@@ -14,7 +14,7 @@ from jaxtyping import Float
 from omd.envs.host.physics import Physics, log_warnings
 from omd.envs.spaces import kind
 from omd.errors import InputError, install
-from omd.parts import told_by
+from omd.parts import reason_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,7 +223,7 @@ def build(
         remedy = f"run `{install(extra)}`" if extra else str(error)
         raise InputError(f"environment {id!r} needs a package that is missing: {remedy}") from error
     except Exception as error:
-        raise InputError(f"environment {id!r} can't be built: {told_by(error)}") from error
+        raise InputError(f"environment {id!r} can't be built: {reason_of(error)}") from error
 
 
 def _called(id: str, factory: Any, options: dict[str, Any]) -> Any:
@@ -234,7 +234,7 @@ def _called(id: str, factory: Any, options: dict[str, Any]) -> Any:
     try:
         env = factory(**options)
     except Exception as error:
-        raise InputError(f"environment {id!r} can't be built: {told_by(error)}") from error
+        raise InputError(f"environment {id!r} can't be built: {reason_of(error)}") from error
     if not isinstance(env, gymnasium.Env):
         raise InputError(
             f"environment {id!r} made {type(env).__name__}, which is no gymnasium.Env: return one"
