@@ -7,6 +7,10 @@ OLDEST := .venv-oldest
 # what meets JAX, equinox, lineax, optax and gymnax most
 SHORT := tests/test_config.py tests/implicit/test_methods.py tests/tabular/test_operators.py \
 	tests/envs/test_gymnax.py tests/training/test_replay.py tests/agents/test_networks.py
+# of each room what takes seconds
+FAST := $(SHORT) tests/test_rooms.py tests/test_compilation.py tests/implicit/test_inputs.py \
+	tests/implicit/test_registry.py tests/tabular/test_mdp.py tests/tabular/test_constructors.py \
+	tests/envs/test_make.py tests/sweeps/test_spec.py
 
 .PHONY: help train test test-fast test-oldest lint docs wheel figures clean
 
@@ -19,8 +23,8 @@ train: $(STAMP)  ## Train OMD on CartPole: a progress bar, a table, a picture
 test: $(STAMP)  ## Run the test suite
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
-test-fast: $(STAMP)  ## The tests that take seconds, of every room: after each edit
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
+test-fast: $(STAMP)  ## Of each room the tests that take seconds: after each edit
+	$(BIN)/python -m pytest -n auto --dist worksteal $(FAST)
 
 test-oldest:  ## Some tests with the oldest JAX and libraries that pyproject.toml allows
 	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
