@@ -255,7 +255,7 @@ class Successors(Kernel):
         return (self.probability * _looked_up(jnp.asarray(v), self.index)).sum(axis=-1)
 
     def swept(self, v: Float[Array, " S"]) -> Float[Array, "S A"]:
-        # XLA reads a sum of K gathers in one pass, in half the time of one gather [S, A, K]
+        # a sum of K gathers is one pass for XLA, a gather [S, A, K] is not
         if self.terms > MAX_UNROLLED:
             return self.expected(v)
         mean = jnp.zeros(self.probability.shape[:-1], v.dtype)

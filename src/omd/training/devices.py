@@ -21,8 +21,7 @@ def prepare(lanes: int, hidden: int | None = None) -> None:
     Takes effect only before JAX is first used in this process. Each device runs its lanes on one
     thread, except where layers of `hidden` units are wide and there are fewer lanes than cores.
     """
-    # matrices that are factorised here are small: OpenBLAS's threads wait for each other, ten
-    # times as long as the work takes where all cores are busy
+    # OpenBLAS's threads wait for each other on small matrices (docs/performance.md)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     spare = lanes < _cores()
     if not (spare and (hidden or 0) >= WIDE):
@@ -45,12 +44,7 @@ def count(lanes: int, *, on_host: bool) -> int:
 
 def over_lanes(on_device: Callable[[PyTree], PyTree], devices: int) -> Callable[[PyTree], PyTree]:
     """A function of a pytree with leading lane axes over all devices, from one of those lanes that
-    a device has.
-
-    On a CPU `on_device` had better take its lanes one after another: a lane's networks and
-    minibatches stay in its cache that way, and XLA's batched small products are slower than single
-    ones.
-    """
+    a device has. On a CPU `on_device` had better take them one by one (docs/performance.md)."""
     if devices == 1:
         return on_device
     lane = PartitionSpec("lane")

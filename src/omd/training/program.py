@@ -40,10 +40,9 @@ class LaneState(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """One step's random numbers, drawn for a whole chunk at once; keys as raw words.
+    """One step's random numbers, drawn for a chunk at once; keys as raw words.
 
-    Threefry is a loop of many small operations on a CPU: drawn step by step it would cost a
-    quarter of the update; drawn together it is lost in the noise.
+    docs/performance.md says why.
     """
 
     env: Array

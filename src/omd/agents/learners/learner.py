@@ -238,8 +238,7 @@ def moving_average(target: PyTree, w: PyTree, tau) -> PyTree:
 def smallest(values: Iterable[Array]) -> Array:
     """The smallest of some arrays, entry by entry; one of those that tie has the gradient.
 
-    Not `jnp.min`: its derivative looks for the entries that equal the result. Where XLA computes
-    them a second time, rounded otherwise, it finds none, and the gradient is 0/0.
+    Not `jnp.min`, whose gradient can be 0/0 where XLA recomputes its input (docs/performance.md).
     """
     return functools.reduce(lambda a, b: jnp.where(b < a, b, a), values)
 
