@@ -37,8 +37,9 @@ def results(path: str | os.PathLike) -> pd.DataFrame:
         return collect.gather(Sweep(path))
     if (path / "config.json").exists():
         loaded = run.load(path)
-        lanes = pd.DataFrame([settings_row(loaded.config, i, s)
-                              for i, s in enumerate(loaded.config.seed_list)])  # fmt: skip
+        lanes = pd.DataFrame(
+            [settings_row(loaded.config, i, s) for i, s in enumerate(loaded.config.seed_list)]
+        )
         lanes["purpose"] = REPORT
         return joined(lanes, loaded.metrics, {}, finished=loaded.finished)
     if (path / RESULTS).exists():

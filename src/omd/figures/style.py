@@ -25,9 +25,21 @@ Progress = Callable[[str], None]
 """Hears a line of text now and then."""
 
 PALETTE = (
-    "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000",
-    "#882255", "#999933", "#44AA99", "#332288", "#661100", "#888888", "#AA4499",
-)  # fmt: skip
+    "#D55E00",
+    "#0072B2",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+    "#882255",
+    "#999933",
+    "#44AA99",
+    "#332288",
+    "#661100",
+    "#888888",
+    "#AA4499",
+)
 """Colours of curves: Okabe and Ito's, then some of Tol's."""
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*", "d", "8")
 GREY = "#666666"
@@ -120,15 +132,28 @@ def watermark(figure: Figure, budget: str) -> None:
     """Says across the picture that a smoke run is no result, and of a quick one what it is."""
     if budget == "quick":
         figure.text(
-            0.995, 0.995, "quick budget: not the paper's steps and seeds", fontsize=7,
-            color="#cc0000", ha="right", va="top",
-        )  # fmt: skip
+            0.995,
+            0.995,
+            "quick budget: not the paper's steps and seeds",
+            fontsize=7,
+            color="#cc0000",
+            ha="right",
+            va="top",
+        )
     if budget == "smoke":
         figure.text(
-            0.5, 0.55, "SMOKE RUN\nnot the paper's budget", fontsize=4 * figure.get_figwidth(),
-            color="#cc0000", alpha=0.25, ha="center", va="center", rotation=20, weight="bold",
+            0.5,
+            0.55,
+            "SMOKE RUN\nnot the paper's budget",
+            fontsize=4 * figure.get_figwidth(),
+            color="#cc0000",
+            alpha=0.25,
+            ha="center",
+            va="center",
+            rotation=20,
+            weight="bold",
             zorder=100,
-        )  # fmt: skip
+        )
 
 
 def save(

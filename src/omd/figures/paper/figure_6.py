@@ -120,9 +120,13 @@ def _run(
     design = Design(mdp, BELLMAN_ERROR, logit_temperature=scale)
     theta, q = uniform_starts(jnp.asarray(seed), *mdp.reward.shape)
     lanes = Lanes(
-        theta, q, jnp.full(len(seed), jnp.inf), jnp.asarray(seed), jnp.asarray(sigma),
+        theta,
+        q,
+        jnp.full(len(seed), jnp.inf),
+        jnp.asarray(seed),
+        jnp.asarray(sigma),
         ExactOrIdentity(jnp.asarray(exact)),
-    )  # fmt: skip
+    )
     free = _unprojected
     end = descend(design, lanes, projection=free, max_steps=setting.max_steps)
     return jax.tree.map(np.asarray, end)

@@ -187,14 +187,24 @@ def _points(axes: Axes, rows: pd.DataFrame, column: str) -> None:
         mean, error = groups.mean(), groups.sem().fillna(0)
         places = part[column].map(place).to_numpy(float) + shift
         axes.plot(
-            places, part["episode_return"], linestyle="none", marker=".", markersize=4,
-            color=colour, alpha=0.4, zorder=1.5,
-        )  # fmt: skip
+            places,
+            part["episode_return"],
+            linestyle="none",
+            marker=".",
+            markersize=4,
+            color=colour,
+            alpha=0.4,
+            zorder=1.5,
+        )
         axes.errorbar(
-            [place[value] + shift for value in mean.index], mean.to_numpy(float),
-            error.to_numpy(float), color=colour,
-            marker=look(name).marker, capsize=2.5, label=label,
-        )  # fmt: skip
+            [place[value] + shift for value in mean.index],
+            mean.to_numpy(float),
+            error.to_numpy(float),
+            color=colour,
+            marker=look(name).marker,
+            capsize=2.5,
+            label=label,
+        )
     axes.set_xticks(range(len(values)), [str(value) for value in values])
     axes.set_xlim(-0.5, len(values) - 0.5)
     axes.legend(loc="best")
@@ -211,12 +221,16 @@ def _curves(axes: Axes, rows: pd.DataFrame, column: str) -> None:
         mean = wide.mean(axis=1)
         known = "" if pd.isna(value) else f", {value}"
         axes.plot(
-            wide.index, mean, color=colour, linestyle=dash.get(value, "-"),
+            wide.index,
+            mean,
+            color=colour,
+            linestyle=dash.get(value, "-"),
             label=_name(name) + known,
-        )  # fmt: skip
+        )
         if wide.shape[1] > 1:
             error = wide.std(axis=1, ddof=1) / np.sqrt(wide.shape[1])
-            axes.fill_between(wide.index, mean - error, mean + error, color=colour, alpha=0.15,
-                              linewidth=0)  # fmt: skip
+            axes.fill_between(
+                wide.index, mean - error, mean + error, color=colour, alpha=0.15, linewidth=0
+            )
     axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x >= 1000 else f"{x:g}")
     axes.legend(loc="best", fontsize=7)
