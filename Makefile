@@ -3,14 +3,34 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+OLDEST := .venv-oldest
+# what meets JAX, equinox, lineax, optax and gymnax most
+SHORT := tests/test_config.py tests/implicit/test_methods.py tests/tabular/test_operators.py \
+	tests/envs/test_gymnax.py tests/training/test_replay.py tests/agents/test_networks.py
+# of each room what takes seconds
+FAST := $(SHORT) tests/test_rooms.py tests/test_compilation.py tests/implicit/test_inputs.py \
+	tests/implicit/test_registry.py tests/tabular/test_mdp.py tests/tabular/test_constructors.py \
+	tests/envs/test_make.py tests/sweeps/test_spec.py
 
-.PHONY: train test lint docs figures clean
+.PHONY: help train test test-fast test-oldest lint docs wheel figures clean
+
+help:  ## This list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 train: $(STAMP)  ## Train OMD on CartPole: a progress bar, a table, a picture
 	$(BIN)/omd train CartPole-v1
 
 test: $(STAMP)  ## Run the test suite
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
+
+test-fast: $(STAMP)  ## Of each room the tests that take seconds: after each edit
+	$(BIN)/python -m pytest -n auto --dist worksteal $(FAST)
+
+test-oldest:  ## Some tests with the oldest JAX and libraries that pyproject.toml allows
+	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	$(PYTHON) .ci/oldest.py > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/constraints.txt --editable . pytest beartype hypothesis
+	$(OLDEST)/bin/python -m pytest -p no:cacheprovider $(SHORT)
 
 lint: $(STAMP)  ## Linter, formatter and type checker
 	$(BIN)/ruff check .
@@ -21,6 +41,9 @@ docs: $(STAMP)  ## Build the site into site/, strictly; run the code of pages th
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	OMD_SLOW_PAGES=1 $(BIN)/python -m pytest -n auto tests/test_site.py
+
+wheel: $(STAMP)  ## Build sdist and wheel, install the wheel elsewhere and train with it
+	.ci/wheel $(BIN)/python
 
 figures: $(STAMP)  ## Figures 2, 3 and 6 of the paper
 	$(BIN)/omd figure 2 3 6 --out figures
@@ -33,4 +56,4 @@ $(STAMP): pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) .pytest_cache .mypy_cache .ruff_cache

@@ -23,7 +23,7 @@ import numpy as np
 
 from omd import envs
 from omd.envs import host
-from omd.runs.provenance import provenance
+from omd.runs.provenance import made_with
 
 CORES = len(os.sched_getaffinity(0))
 LANES = (1, 4, 16, 40)
@@ -123,7 +123,7 @@ def _scan(env: Any, keys: jax.Array, actions: np.ndarray) -> Callable[[], None]:
 
 
 def main() -> None:
-    made = provenance()
+    made = made_with()
     print(f"{made['processor']}, {CORES} cores, Python {made['python']}, {made['versions']}\n")
     for id in sys.argv[1:] or ["HalfCheetah-v5", "Ant-v5", "Pendulum-v1"]:
         print(id)

@@ -22,7 +22,7 @@ import numpy as np
 from scipy.stats import beta, norm
 
 from omd import tabular
-from omd.runs.provenance import provenance
+from omd.runs.provenance import made_with
 from omd.tabular import estimation
 
 GROUP = estimation.TABLE_IX["group 4"]
@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("--panels", type=int, default=1000)
     parser.add_argument("--out", type=Path, default=Path("results/tabular/rust-coverage.csv"))
     options = parser.parse_args()
-    machine = provenance()
+    machine = made_with()
     print(f"{machine['processor']}, JAX {machine['versions']['jax']}, {machine['device']}")
     {"times": times, "coverage": coverage, "report": lambda o: report(o.out)}[options.part](options)
 

@@ -31,9 +31,9 @@ def begin(parser: argparse.ArgumentParser) -> argparse.Namespace:
     if options.rounds < 2:
         parser.error(f"--rounds is {options.rounds}: give at least 2, for the quartiles")
 
-    from omd.runs.provenance import provenance
+    from omd.runs.provenance import made_with
 
-    machine = provenance()
+    machine = made_with()
     print(f"{machine['processor']}, JAX {machine['versions']['jax']}, {machine['device']}")
     return options
 

@@ -68,10 +68,10 @@ def pages() -> dict[str, str]:
 
 def commands_page() -> str:
     """Every command with its options, under the headings of its help."""
-    lines = ["# Command line", "", *_help(cli.cli.help)]
+    lines = ["# Command line", "", *_help(cli.program.help)]
     for names in cli.SECTIONS.values():
         for name in names:
-            command = cli.cli.commands[name]
+            command = cli.program.commands[name]
             with click.Context(command, info_name=f"omd {name}") as context:
                 usage = command.get_usage(context).removeprefix("Usage: ")
                 lines += [f"## omd {name}", "", *_help(command.help), "```text", usage, "```", ""]

@@ -3,14 +3,43 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
+from contextlib import nullcontext
 
 # before JAX loads it: its threads wait in a loop, and an LU of 900 unknowns takes 1.4 s instead of
 # 5 ms where each of four workers has four of them
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+import annotations
 import jax
 import pytest
+
+annotations.execute()
+
+
+def pytest_configure(config):
+    """Let the workers of pytest-xdist, and the processes that tests start, read what another one
+    has compiled: the first process makes a directory for programs and removes it at its end."""
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    folder = tempfile.TemporaryDirectory(prefix="omd-tests-")
+    config.add_cleanup(folder.cleanup)
+    settings = {
+        "jax_compilation_cache_dir": folder.name,
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    for name, value in settings.items():
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)
+
+
+@pytest.fixture(autouse=True)
+def _annotations(request):
+    with annotations.ignored() if request.node.get_closest_marker("stand_ins") else nullcontext():
+        yield
 
 
 @pytest.fixture(autouse=True, scope="module")

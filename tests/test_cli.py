@@ -88,7 +88,7 @@ def test_train_evaluate_list_and_resume(command, tmp_path, monkeypatch):
 def test_help_does_not_wait_for_jax():
     program = (
         "import sys; from omd import cli\n"
-        "try: cli.cli(['train', '--help'])\n"
+        "try: cli.program(['train', '--help'])\n"
         "except SystemExit: pass\n"
         "assert 'jax' not in sys.modules and 'numpy' not in sys.modules\n"
     )
@@ -103,7 +103,7 @@ def test_help_stands_under_headings_and_shows_the_learner_s_defaults(command):
     code, out, _ = command("--help")
     assert code == 0
     assert sorted(name for names in cli.SECTIONS.values() for name in names) == sorted(
-        cli.cli.commands
+        cli.program.commands
     )
     assert all(heading + ":" in out for heading in cli.SECTIONS)
     _, out, _ = command("train", "--help")

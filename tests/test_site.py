@@ -159,7 +159,7 @@ def check_options(code):
         if words[:1] == ["make"]:
             assert re.search(rf"^{words[1]}:", makefile, flags=re.MULTILINE), line
         if words[:1] == ["omd"] and not {"--help", "--version"} & set(words):
-            command = cli.cli.commands[words[1]]
+            command = cli.program.commands[words[1]]
             context = command.make_context(words[1], [], resilient_parsing=True)
             command.make_parser(context).parse_args(words[2:])
 
@@ -184,8 +184,8 @@ def test_every_command_and_option_is_in_the_reference(generated):
     text = generated["reference/command-line.md"]
     parts_of = re.split(r"^## omd ", text, flags=re.MULTILINE)
     sections = {part.split("\n", 1)[0]: part for part in parts_of[1:]}
-    assert set(sections) == set(cli.cli.commands)
-    for name, command in cli.cli.commands.items():
+    assert set(sections) == set(cli.program.commands)
+    for name, command in cli.program.commands.items():
         for one in command.params:
             if one.param_type_name == "option":
                 assert f"| `{one.opts[0]}" in sections[name]

@@ -88,7 +88,7 @@ SECTIONS = {
     cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 @click.version_option(package_name=DISTRIBUTION, message="%(prog)s %(version)s")
-def cli() -> None:
+def program() -> None:
     """World models trained for control instead of likelihood.
 
     \b
@@ -99,7 +99,7 @@ def cli() -> None:
     """
 
 
-def _settings(multiple: bool = False):
+def _settings(*, multiple: bool = False):
     """One option for each setting, with its help and under its heading."""
 
     def decorate(command):
@@ -125,7 +125,7 @@ def _settings(multiple: bool = False):
     return decorate
 
 
-@cli.command(cls=_Command)
+@program.command(cls=_Command)
 @click.argument("env", required=False)
 @_settings()
 @click.option("--name", help="Name of the run's folder.  [default: environment-objective-number]")
@@ -163,7 +163,7 @@ def train(
         sys.exit(130)
 
 
-@cli.command()
+@program.command()
 @click.argument("run")
 @click.option("--episodes", default=10, show_default=True, help="Episodes of each seed.")
 @click.option("--seed", default=0, show_default=True, help="Draws other episodes.")
@@ -175,7 +175,7 @@ def evaluate(run: str, episodes: int, seed: int) -> None:
     report.show_evaluation(omd.load(run).evaluate(episodes, seed=seed), episodes)
 
 
-@cli.command(cls=_Command)
+@program.command(cls=_Command)
 @click.argument("spec", required=False)
 @_settings(multiple=True)
 @click.option(
@@ -191,7 +191,7 @@ def evaluate(run: str, episodes: int, seed: int) -> None:
 def sweep(
     spec: str | None,
     out: str | None,
-    engine: str,
+    engine: Any,
     address: str | None,
     workers: int | None,
     group_size: int | None,
@@ -221,7 +221,7 @@ def sweep(
     sys.exit(report.show_sweep(done))
 
 
-@cli.command()
+@program.command()
 @click.argument("run")
 @click.option("--out", metavar="FILE", help="A .gif or .mp4.  [default: policy.gif in RUN]")
 @click.option("--seed", type=int, metavar="N", help="Which of the run's seeds.  [default: first]")
@@ -232,10 +232,10 @@ def watch(run: str, out: str | None, seed: int | None, steps: int | None, quiet:
     from omd.reports import film
     from omd.reports import tables as report
 
-    print(film.watch(run, out, seed=seed, steps=steps, track=report.track(not quiet)))
+    print(film.watch(run, out, seed=seed, steps=steps, track=report.track(shown=not quiet)))
 
 
-@cli.command("list")
+@program.command("list")
 @click.argument("what", required=False, metavar="[environment|objective|learner|model|…|run]")
 @click.argument("name", required=False)
 @click.option("--out", default="runs", show_default=True, help="Folder that holds the runs.")
@@ -252,7 +252,7 @@ def list_(what: str | None, name: str | None, out: str) -> None:
     report.listing(what, name, pathlib.Path(out))
 
 
-@cli.command()
+@program.command()
 @click.argument("numbers", metavar="{1|2|3|4|5|6|7|8|compare}...", nargs=-1, required=True)
 @click.option("--out", default="figures", show_default=True, help="Folder for the files.")
 @click.option(
@@ -314,7 +314,7 @@ def figure(
             print(path)
 
 
-@cli.command("report")
+@program.command("report")
 @click.argument("folder")
 @click.option("--out", metavar="FILE", help="The page.  [default: FOLDER/report.html]")
 def report_(folder: str, out: str | None) -> None:
@@ -331,7 +331,7 @@ def report_(folder: str, out: str | None) -> None:
 TABULAR, SWEPT, COMPARE = ("2", "3", "6"), ("1", "4", "5", "7"), "compare"
 
 
-@cli.command()
+@program.command()
 @click.argument("problem", required=False)
 def gradcheck(problem: str | None) -> None:
     """Compare all hypergradients with finite differences.
@@ -381,7 +381,7 @@ def main() -> None:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
-        cli(standalone_mode=False)
+        program(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         print(error.format_message())
         sys.exit(2)

@@ -16,8 +16,7 @@ def known(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def widest() -> dict[str, Any]:
-    """The options for a CPU's widest vectors: by itself LLVM stays at 256 bits, for the sake of
-    older processors' clocks. None on other devices."""
+    """The options for a CPU's widest vectors (docs/performance.md); none on other devices."""
     cpu = jax.default_backend() == "cpu"
     return known({"xla_cpu_prefer_vector_width": 512}) if cpu else {}
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import struct
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 from omd import catalogue, parts
 from omd.errors import InputError
@@ -58,7 +58,7 @@ class Config:
         part="learner",
         group=_WHAT,
     )
-    seeds: int | tuple[int, ...] = setting(
+    seeds: int | Iterable[SupportsIndex] = setting(
         1,
         "How many seeds to train side by side: 4 trains seeds 0, 1, 2 and 3. In Python also a "
         "tuple of the seeds themselves.",
@@ -181,7 +181,7 @@ class Config:
         if one.name == "seeds":
             return _seeds(value)
         if kind := one.metadata.get("part"):
-            return _checked_part(kind, value, one.optional)
+            return _checked_part(kind, value, optional=one.optional)
         return parts.checked(one.name, one, value)
 
     def _check_precision(self) -> None:
@@ -283,7 +283,7 @@ def env_text(env: Any) -> str:
     return f"object of {type(env).__module__}:{type(env).__qualname__}"
 
 
-def _checked_part(kind: str, value: Any, optional: bool) -> Any:
+def _checked_part(kind: str, value: Any, *, optional: bool) -> Any:
     if value is None and optional:
         return None
     if value is None or isinstance(value, int | float):

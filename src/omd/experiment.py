@@ -64,7 +64,7 @@ def train(
     """
     asked = _asked(config, settings)
     listeners = checked([*callbacks, *([tracker(track)] if track else [])])
-    with display(progress) as on_report:
+    with display(shown=progress) as on_report:
         if resume is None:
             run = runs.start(
                 asked or Config(), out=out, name=name, listeners=listeners, on_report=on_report
@@ -94,7 +94,7 @@ def sweep(
     *,
     options: Mapping[str, Sequence[Any]] | None = None,
     out: str | os.PathLike | None = None,
-    engine: str = "local",
+    engine: driver.Engine = "local",
     address: str | None = None,
     workers: int | None = None,
     group_size: int | None = None,

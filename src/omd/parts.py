@@ -218,7 +218,7 @@ def _made(kind: str, cls: type, value: Any, text: str) -> Any:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{kind} {value!r} can't be made: {told_by(error)}") from error
+        raise InputError(f"{kind} {value!r} can't be made: {reason_of(error)}") from error
 
 
 def split(kind: str, text: str) -> tuple[str, str]:
@@ -263,11 +263,11 @@ def imported(kind: str, where: str, module: str) -> Any:
             ) from error
         raise InputError(
             f"{kind} {where!r} names a module {module!r} that raises when it is imported: mend it"
-            f"\n  {told_by(error)}"
+            f"\n  {reason_of(error)}"
         ) from error
 
 
-def told_by(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """An error of somebody else's code in one line: its type, its text, where it arose."""
     trace, place = error.__traceback__, ""
     while trace is not None:

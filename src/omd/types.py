@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Bool, Float
 
@@ -19,10 +19,10 @@ class Transition(NamedTuple):
     observation: Float[Array, "... obs"]
     action: Array
     """int32 [...] for discrete actions, float [..., act] for continuous ones."""
-    reward: Float[Array, ...]
+    reward: Float[Array, " ..."]
     next_observation: Float[Array, "... obs"]
     """The true successor, before any reset."""
-    terminated: Bool[Array, ...]
+    terminated: Bool[Array, " ..."]
     """Bootstrapping stops here, and only here: a time limit is not a termination."""
 
 
@@ -56,6 +56,7 @@ class EnvSpec:
     step."""
 
 
+@runtime_checkable
 class BatchedEnv(Protocol):
     """All lanes step together. `keys` is a [L] array of typed JAX keys.
 

@@ -117,6 +117,7 @@ def stub(**given):
 STATE = AgentState(None, None, None, None)
 
 
+@pytest.mark.stand_ins
 def test_vagram_by_hand():
     one = transition([0.0, 0.0, 0.0], 1.0, [1.0, 1.0, 1.0])
     made = jnp.asarray([[2.0, 3.0, 6.0]])
@@ -127,6 +128,7 @@ def test_vagram_by_hand():
     assert float(loss) == pytest.approx((2 * 1) ** 2 + (-1 * 2) ** 2 + 0.5**2)
 
 
+@pytest.mark.stand_ins
 def test_vaml_by_hand():
     # the model adds θ to a state, and rewards it with the state; V(s) = 10 s; γ = 0.5
     def predict(theta, batch, key):
@@ -158,6 +160,7 @@ def test_vaml_by_hand():
     assert not bool(continuing([window[0], ended, window[2]])[0])
 
 
+@pytest.mark.stand_ins
 def test_only_the_calibrated_loss_prefers_the_right_stochastic_model():
     # s' ~ N(0, 1) and V(s) = s²: mean 1, variance 2. With k samples a model N(0, σ²) costs
     # (σ² − 1)² + 2 σ⁴/k + 2: at k = 2 3.00 for σ = 1, 2.54 for σ = 0.8; calibrated 2.00 and 2.13
@@ -185,6 +188,7 @@ def test_only_the_calibrated_loss_prefers_the_right_stochastic_model():
     assert corrected[0] < corrected[1]
 
 
+@pytest.mark.stand_ins
 def test_paml_by_hand():
     one = transition([0.0, 0.0], 1.0, [1.0, 2.0])
     made = jnp.asarray([[4.0, 6.0]])
@@ -237,6 +241,7 @@ def test_self_prediction_beside_another_objective_adds_its_gradient(build, batch
     assert float(jnp.abs(gradient).max()) > 0
 
 
+@pytest.mark.stand_ins
 def test_taskmet_s_weights_by_hand():
     # L_fit = w₁ (θ − a)² + w₂ (θ − b)² + a constant: θ* = (e^φ₁ a + e^φ₂ b) / (e^φ₁ + e^φ₂)
     a, b, g = 5.0, 1.0, 2.0
@@ -262,6 +267,7 @@ def fitted_context(mean):
     return context
 
 
+@pytest.mark.stand_ins
 def test_taskmet_s_sample_weights_are_the_slope_through_the_model_s_fit(batch):
     data = batch(0)
     context = fitted_context(lambda theta, batch: batch.observation @ theta)

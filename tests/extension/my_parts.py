@@ -39,7 +39,7 @@ class Richardson(AbstractMethod):
             return jax.tree.map(lambda u, g, a: u + self.step * (g - a), u, g, vjp(u))
 
         u = jax.lax.fori_loop(0, self.steps, move, g)
-        return u, of_approximation(vjp, u, g, self.steps, check)
+        return u, of_approximation(vjp, u, g, self.steps, check=check)
 
 
 class Pair(Deterministic):

@@ -77,8 +77,8 @@ def test_settings_that_objectives_don_t_share_are_told(run):
         run("b", objective="mle", learning_rate=1e-4),
         run("c", objective="none"),
     ]
-    told = figure_8._told(figure_8._frame([load(folder) for folder in runs]))
-    assert told == (
+    notes = figure_8._settings_noted(figure_8._frame([load(folder) for folder in runs]))
+    assert notes == (
         " inner learning rate: 0.0003 (MLE and SAC, no model); 0.001 (OMD)."
         " learning rate: 0.0001 (MLE); 0.0003 (OMD). hypergradient: gauss-newton (OMD)."
     )

@@ -318,6 +318,7 @@ def test_bad_settings_are_refused_at_construction(make, message):
         make()
 
 
+@pytest.mark.stand_ins
 def test_settings_are_declared_and_numpys_numbers_are_numbers():
     declared = {one.name: one for one in parts.settings_of(implicit.CG)}
     assert declared["rtol"].limits == "0 to 1 (0 and 1 left out)"

@@ -78,6 +78,7 @@ def test_the_picture_shows_the_state_of_the_run_that_was_trained(run: Any) -> No
 
 
 @pytest.mark.parametrize(("id", "size"), [("HalfCheetah-v5", 6), ("gymnasium:Pendulum-v1", 1)])
+@pytest.mark.stand_ins
 def test_continuous_environments_are_drawn(id: str, size: int, tmp_path: pathlib.Path) -> None:
     stub: Any = Stub(tmp_path, omd.Config(env=id, **{**SETTINGS, "seeds": 1}), size)
     try:
@@ -129,6 +130,7 @@ def test_bad_input_writes_nothing(run: Any, settings: dict[str, Any], sentence: 
     assert sorted(run.path.iterdir()) == before
 
 
+@pytest.mark.stand_ins
 def test_what_has_no_renderer_is_told(tmp_path: pathlib.Path) -> None:
     stub: Any = Stub(tmp_path, omd.Config(env="Catch-bsuite", **SETTINGS))
     with pytest.raises(omd.InputError, match="'Catch-bsuite' has no renderer"):

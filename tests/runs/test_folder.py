@@ -25,7 +25,7 @@ def test_a_checkpoint_holds_the_used_part_of_the_buffer_and_brings_all_back(
     program = folder.program_of(Config(**{**SMALL, **settings}))
     config, lanes = program.config, folder.lanes_of(program.config)
     state = program.place(program.fresh(lanes))
-    state, _ = program.advance(state, 30, False)
+    state, _ = program.advance(state, 30, learn=False)
     folder.save(program, state, tmp_path, pd.DataFrame({"lane": [0]}))
     stored = files.read_checkpoint(tmp_path / folder.CHECKPOINT)
     assert stored["state/replay/rows"].shape[1] == used

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from omd.callbacks import Callback, Print, StopAtReturn, TensorBoard, WandB
 
 import omd
+from omd.callbacks import Callback, Print, StopAtReturn, TensorBoard, WandB
 
 SETTINGS = {
     "hidden": 8,

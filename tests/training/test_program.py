@@ -51,7 +51,7 @@ def train(program, configs, cuts, ahead=False):
     if ahead:
         program.compile_ahead(state, cuts)
     for steps, learn in cuts:
-        state, metrics = program.advance(state, steps, learn)
+        state, metrics = program.advance(state, steps, learn=learn)
     return state, metrics, program.evaluate(state)
 
 
@@ -151,7 +151,7 @@ def test_random_steps_explore_and_don_t_learn():
     config = dataclasses.replace(made.config, seeds=(0,))
     before = made.place(made.fresh([config]))
     w = jax.tree.map(np.asarray, before.agent)
-    after, metrics = made.advance(before, 50, False)
+    after, metrics = made.advance(before, 50, learn=False)
     for a, b in zip(jax.tree.leaves(w), jax.tree.leaves(after.agent), strict=True):
         np.testing.assert_array_equal(a, b)
     actions = np.asarray(after.replay.rows)[0, :50, 4]
@@ -163,12 +163,12 @@ def test_a_diverged_lane_is_seen_and_leaves_the_others_alone():
     made = program(2)
     configs = [dataclasses.replace(made.config, seeds=(s,)) for s in (0, 1)]
     state = made.place(made.fresh(configs))
-    state, _ = made.advance(state, 50, False)
+    state, _ = made.advance(state, 50, learn=False)
     poisoned = jax.tree.map(
         lambda x: x.at[0].set(np.nan) if x.dtype == np.float64 else x, state.agent.theta
     )
     healthy, metrics = made.advance(
-        made.place(state._replace(agent=state.agent._replace(theta=poisoned))), 20, True
+        made.place(state._replace(agent=state.agent._replace(theta=poisoned))), 20, learn=True
     )
     np.testing.assert_array_equal(metrics["finite"], [False, True])
     reference, _, _ = train(program(2), configs, [(50, False), (20, True)])

@@ -23,11 +23,7 @@ BIAS = "bias"
 
 @jax.custom_jvp
 def relu(x: Array) -> Array:
-    """max(x, 0), derivative 0 at 0 (appendix D).
-
-    The derivative is a product with the sign of the output instead of a select: a third of the
-    backward pass's time went into selects on XLA's CPU backend.
-    """
+    """max(x, 0), derivative 0 at 0 (appendix D); without a select (docs/performance.md)."""
     return jnp.maximum(x, 0)
 
 
@@ -82,8 +78,7 @@ def _orthogonal(normal: Float[Array, "m n"]) -> Float[Array, "m n"]:
 
 
 def apply(mlp: Mlp, x: Float[Array, "inputs batch"]) -> Float[Array, "outputs batch"]:
-    # XLA would fold the transposition that made x into every product with it, forward and back;
-    # on a CPU those run on a slower path: one copy of x made CartPole's update 1.1 times as fast
+    # one copy of x, lest XLA transpose it in every product (docs/performance.md)
     x = jax.lax.optimization_barrier(x)
     for layer in mlp[:-1]:
         x = relu(_affine(layer, x))
@@ -100,8 +95,7 @@ def hidden_outputs(mlp: Mlp, x: Float[Array, "inputs batch"]) -> list[Float[Arra
 
 
 def _affine(layer: eqx.nn.Linear, x: Float[Array, "inputs batch"]) -> Float[Array, "outputs batch"]:
-    """weight · x + bias. The bias as a product: its gradient is one as well then, where XLA's CPU
-    backend would sum over the batch in two passes, which cost an update a twentieth of its time."""
+    """weight · x + bias, the bias as a product, and so its gradient (docs/performance.md)."""
     with jax.named_scope(BIAS):
         ones = jnp.ones((1, x.shape[1]), x.dtype)
         # in full precision on a GPU too, which else may take TF32 for products

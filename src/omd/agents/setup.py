@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import Any, NamedTuple, Self, dataclass_transform
+from typing import Any, NamedTuple, TypeVar, dataclass_transform
 
 from omd import parts
 from omd.settings import Settings
 from omd.types import EnvSpec
+
+Part = TypeVar("Part", bound="AgentPart")
 
 
 class Setup(NamedTuple):
@@ -40,7 +42,7 @@ class AgentPart:
     def __post_init__(self) -> None:
         parts.check(self)
 
-    def bound(self, setup: Setup) -> Self:
+    def bound(self: Part, setup: Setup) -> Part:
         """A copy that knows its setup."""
         part = copy.copy(self)
         object.__setattr__(part, "_setup", setup)
@@ -48,7 +50,7 @@ class AgentPart:
 
     @property
     def setup(self) -> Setup:
-        """What the run told this part; RuntimeError where it hasn't been bound to one."""
+        """What this part knows of its run; RuntimeError where it hasn't been bound to one."""
         try:
             return self.__dict__["_setup"]
         except KeyError:

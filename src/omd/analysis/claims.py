@@ -47,24 +47,42 @@ def of_figure_4(chosen: pd.DataFrame) -> list[dict[str, Any]]:
     for width, part in _by(chosen[chosen["distractors"] == 0], "model_hidden"):
         omd, mle = _returns(part, "omd"), _returns(part, "mle")
         if width <= 4 and omd.size and mle.size:
-            rows.append(row(
-                "OMD above MLE with small models", f"width {width}", "return, OMD − MLE",
-                difference(omd, mle), "above", min(omd.size, mle.size),
-            ))  # fmt: skip
+            rows.append(
+                row(
+                    "OMD above MLE with small models",
+                    f"width {width}",
+                    "return, OMD − MLE",
+                    difference(omd, mle),
+                    "above",
+                    min(omd.size, mle.size),
+                )
+            )
     for noise, part in _by(chosen[chosen["distractors"] > 0], "distractors"):
         omd, mle = _returns(part, "omd"), _returns(part, "mle")
         vep = part[part["objective"] == "vep"]
         if noise >= 64 and omd.size and mle.size:
-            rows.append(row(
-                "OMD above MLE with many distractors", f"{noise} distractors",
-                "return, OMD − MLE", difference(omd, mle), "above", min(omd.size, mle.size),
-            ))  # fmt: skip
+            rows.append(
+                row(
+                    "OMD above MLE with many distractors",
+                    f"{noise} distractors",
+                    "return, OMD − MLE",
+                    difference(omd, mle),
+                    "above",
+                    min(omd.size, mle.size),
+                )
+            )
         if noise >= 64 and len(vep):
             gain = (vep["final_return"] - vep["initial_return"]).to_numpy()
-            rows.append(row(
-                "VEP fails with many distractors", f"{noise} distractors",
-                "return, VEP − itself untrained", interval(gain), "not above", len(vep),
-            ))  # fmt: skip
+            rows.append(
+                row(
+                    "VEP fails with many distractors",
+                    f"{noise} distractors",
+                    "return, VEP − itself untrained",
+                    interval(gain),
+                    "not above",
+                    len(vep),
+                )
+            )
     return rows
 
 
@@ -77,15 +95,27 @@ def of_figure_5(chosen: pd.DataFrame) -> list[dict[str, Any]]:
         if omd.empty or mle.size == 0:
             continue
         ratio = np.log10((omd["final_model_mse"] / omd["random_model_mse"]).to_numpy(float))
-        rows.append(row(
-            "OMD's model less likely than a random one", f"width {width}",
-            "log10 of model MSE, OMD / random", interval(ratio), "above", ratio.size,
-        ))  # fmt: skip
+        rows.append(
+            row(
+                "OMD's model less likely than a random one",
+                f"width {width}",
+                "log10 of model MSE, OMD / random",
+                interval(ratio),
+                "above",
+                ratio.size,
+            )
+        )
         found = difference(omd["final_return"].to_numpy(), mle)
-        rows.append(row(
-            "while its return is above MLE's", f"width {width}", "return, OMD − MLE",
-            found, "above", min(len(omd), mle.size),
-        ))  # fmt: skip
+        rows.append(
+            row(
+                "while its return is above MLE's",
+                f"width {width}",
+                "return, OMD − MLE",
+                found,
+                "above",
+                min(len(omd), mle.size),
+            )
+        )
     return rows
 
 

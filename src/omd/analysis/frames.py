@@ -37,10 +37,11 @@ def results(path: str | os.PathLike) -> pd.DataFrame:
         return collect.gather(Sweep(path))
     if (path / "config.json").exists():
         loaded = run.load(path)
-        lanes = pd.DataFrame([settings_row(loaded.config, i, s)
-                              for i, s in enumerate(loaded.config.seed_list)])  # fmt: skip
+        lanes = pd.DataFrame(
+            [settings_row(loaded.config, i, s) for i, s in enumerate(loaded.config.seed_list)]
+        )
         lanes["purpose"] = REPORT
-        return joined(lanes, loaded.metrics, loaded.finished, {})
+        return joined(lanes, loaded.metrics, {}, finished=loaded.finished)
     if (path / RESULTS).exists():
         return pd.read_parquet(path / RESULTS)
     raise InputError(f"{path} is neither a sweep nor a run: it has no {SWEEP} and no config.json")
@@ -56,14 +57,16 @@ def final_returns(frame: pd.DataFrame) -> pd.DataFrame:
 
     Lanes that aren't finished are left out: a missing number is no low one.
     """
-    whole = frame[frame["status"].isin(["finished", "diverged"])]
-    last = whole.sort_values("step").groupby("lane", sort=True).tail(LAST)
+    complete = frame[frame["status"].isin(["finished", "diverged"])]
+    last = complete.sort_values("step").groupby("lane", sort=True).tail(LAST)
     returns = last.groupby("lane")["episode_return"].mean().rename("final_return")
     errors = last.groupby("lane")["model_mse"].mean().rename("final_model_mse")
-    first = whole[whole["step"] == 0].set_index("lane")["episode_return"].rename("initial_return")
-    windows = whole.sort_values("step").groupby("lane", sort=True)["episode_return"]
+    first = (
+        complete[complete["step"] == 0].set_index("lane")["episode_return"].rename("initial_return")
+    )
+    windows = complete.sort_values("step").groupby("lane", sort=True)["episode_return"]
     best = windows.agg(_best_window).rename("best_window_return")
-    lanes = whole.drop_duplicates("lane").set_index("lane")
+    lanes = complete.drop_duplicates("lane").set_index("lane")
     settings = [c for c in lanes.columns if c in SETTINGS or c in _LANE or c.startswith(LIVE_UNITS)]
     table = lanes[settings].join([returns, best, errors, first]).reset_index()
     return table.assign(draw=_draws(table))

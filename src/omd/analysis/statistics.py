@@ -53,9 +53,14 @@ def _bootstrap(samples: tuple[np.ndarray, ...], of: Callable[..., np.ndarray]) -
     if any(sample.size < 2 for sample in samples):
         return Interval(estimate, math.nan, math.nan)
     found = scipy.stats.bootstrap(
-        samples, of, confidence_level=LEVEL, n_resamples=RESAMPLES, vectorized=True,
-        method="percentile", rng=np.random.default_rng(0),
-    ).confidence_interval  # fmt: skip
+        samples,
+        of,
+        confidence_level=LEVEL,
+        n_resamples=RESAMPLES,
+        vectorized=True,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
     return Interval(estimate, float(found.low), float(found.high))
 
 

@@ -16,7 +16,7 @@ from omd.types import EnvSpec, PyTree, Step
 
 
 def failed(id: str, error: Exception) -> InputError:
-    """What a user is told of an environment whose library raises while it is built."""
+    """The error for an environment whose library raises while it is built."""
     return InputError(f"environment {id!r} can't be built: {type(error).__name__}: {error}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -13,6 +13,7 @@ from jaxtyping import Array
 from omd.types import BatchedEnv
 
 
+@runtime_checkable
 class Env(BatchedEnv, Protocol):
     """A batched environment whose whole state can be written to a checkpoint.
 

@@ -50,9 +50,14 @@ def draw_standard_error(
     colour = shown.colour
     axes.fill_between(values, mean - error, mean + error, color=colour, alpha=0.2, linewidth=0)
     axes.plot(
-        values, mean, color=colour, marker=shown.marker, markerfacecolor=shown.face, label=name,
+        values,
+        mean,
+        color=colour,
+        marker=shown.marker,
+        markerfacecolor=shown.face,
+        label=name,
         clip_on=False,
-    )  # fmt: skip
+    )
 
 
 def draw_over_steps(

@@ -84,6 +84,11 @@ def _mark_diverged(axis: Axes, metrics: pd.DataFrame, smooth: pd.DataFrame) -> N
         before = line[line.index <= step]
         if not before.empty:
             axis.plot(
-                before.index[-1], before.iloc[-1], "x", color="#cc0000", markersize=8,
-                markeredgewidth=2, zorder=5,
-            )  # fmt: skip
+                before.index[-1],
+                before.iloc[-1],
+                "x",
+                color="#cc0000",
+                markersize=8,
+                markeredgewidth=2,
+                zorder=5,
+            )

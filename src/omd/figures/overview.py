@@ -41,6 +41,8 @@ def _short(name: str, value: object) -> str:
     words = {"model_hidden": "width", "inner_learning_rate": "rate", "inner_steps": "K"}
     if name in ("objective", "hypergradient", "env"):
         return str(value)
-    return f"{words.get(name, name)} {value:g}" if isinstance(value, float) else (
-        f"{words.get(name, name)} {value}"
-    )  # fmt: skip
+    return (
+        f"{words.get(name, name)} {value:g}"
+        if isinstance(value, float)
+        else (f"{words.get(name, name)} {value}")
+    )

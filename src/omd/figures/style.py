@@ -1,4 +1,4 @@
-"""What the figures share: colours, captions, and files that appear whole or not at all."""
+"""What the figures share: colours, captions, and files that are written atomically."""
 
 from __future__ import annotations
 
@@ -19,15 +19,27 @@ from matplotlib.figure import Figure
 from omd import catalogue, parts
 from omd.errors import InputError
 from omd.runs import files
-from omd.runs.provenance import provenance
+from omd.runs.provenance import made_with
 
 Progress = Callable[[str], None]
 """Hears a line of text now and then."""
 
 PALETTE = (
-    "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000",
-    "#882255", "#999933", "#44AA99", "#332288", "#661100", "#888888", "#AA4499",
-)  # fmt: skip
+    "#D55E00",
+    "#0072B2",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+    "#882255",
+    "#999933",
+    "#44AA99",
+    "#332288",
+    "#661100",
+    "#888888",
+    "#AA4499",
+)
 """Colours of curves: Okabe and Ito's, then some of Tol's."""
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*", "d", "8")
 GREY = "#666666"
@@ -120,15 +132,28 @@ def watermark(figure: Figure, budget: str) -> None:
     """Says across the picture that a smoke run is no result, and of a quick one what it is."""
     if budget == "quick":
         figure.text(
-            0.995, 0.995, "quick budget: not the paper's steps and seeds", fontsize=7,
-            color="#cc0000", ha="right", va="top",
-        )  # fmt: skip
+            0.995,
+            0.995,
+            "quick budget: not the paper's steps and seeds",
+            fontsize=7,
+            color="#cc0000",
+            ha="right",
+            va="top",
+        )
     if budget == "smoke":
         figure.text(
-            0.5, 0.55, "SMOKE RUN\nnot the paper's budget", fontsize=4 * figure.get_figwidth(),
-            color="#cc0000", alpha=0.25, ha="center", va="center", rotation=20, weight="bold",
+            0.5,
+            0.55,
+            "SMOKE RUN\nnot the paper's budget",
+            fontsize=4 * figure.get_figwidth(),
+            color="#cc0000",
+            alpha=0.25,
+            ha="center",
+            va="center",
+            rotation=20,
+            weight="bold",
             zorder=100,
-        )  # fmt: skip
+        )
 
 
 def save(
@@ -138,7 +163,7 @@ def save(
     rows: Sequence[Mapping[Any, Any]],
     record: Mapping[str, Any],
 ) -> list[Path]:
-    """Writes name.png, .pdf, .csv (one line a row) and .json, each under its name only when whole.
+    """Writes name.png, .pdf, .csv (one line a row) and .json, each atomically.
 
     `record` gets the command, the versions and the machine added. Returns the four paths.
     """
@@ -152,7 +177,7 @@ def save(
         ".png": png.getvalue(),
         ".pdf": pdf.getvalue(),
         ".csv": _table(rows).encode(),
-        ".json": (json.dumps({**record, **provenance()}, indent=2) + "\n").encode(),
+        ".json": (json.dumps({**record, **made_with()}, indent=2) + "\n").encode(),
     }
     paths = [out / f"{name}{suffix}" for suffix in content]
     for path, data in zip(paths, content.values(), strict=True):
@@ -162,7 +187,7 @@ def save(
 
 
 def save_table(frame: pd.DataFrame, path: Path) -> Path:
-    """Write a frame as CSV, whole or not at all."""
+    """Write a frame as CSV, atomically."""
     with files.atomic(path) as temporary:
         frame.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
     return path

@@ -74,8 +74,10 @@ class GradCheck:
             verdict = "agrees" if row.agrees else "DIFFERS"
             lines.append([row.name, *shown, str(row.iterations), status, verdict])
         widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-        text = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip()
-                for line in lines]  # fmt: skip
+        text = [
+            "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip()
+            for line in lines
+        ]
         text.append(
             f"relative errors against {len(self.directional)} central differences (eps "
             f"{self.eps:.1e}), dense and unrolled; agrees: within {self.tolerance:.0e} of the "

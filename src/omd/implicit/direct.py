@@ -53,9 +53,12 @@ class PseudoInverse(AbstractMethod):
     solves = frozenset({"symmetric", "general", "singular"})
 
     rcond: ArrayLike | None = setting(
-        None, "singular values below this part of the largest are zero", low=0, high=1,
+        None,
+        "singular values below this part of the largest are zero",
+        low=0,
+        high=1,
         open_high=True,
-    )  # fmt: skip
+    )
 
     def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
         vjp, g, back = in_one_precision(vjp, g)

@@ -37,7 +37,7 @@ class GaussNewton(AbstractMethod):
                 "squares (implicit.LeastSquares), and this one is just a function; take cg."
             )
         u = scale(1 / self.damping, subtract(g, vjp.pull(self._image(vjp, g))))
-        return u, of_approximation(vjp, u, g, 0, check, self.damping)
+        return u, of_approximation(vjp, u, g, 0, self.damping, check=check)
 
     def image(self, problem: LeastSquares, g: PyTree) -> tuple[Float[Array, "blocks m"], Report]:
         """J u = (J Jᵀ + damping · I)⁻¹ J g, and a report that claims nothing.

@@ -18,6 +18,8 @@ from omd.implicit.report import Report, Status, judge, relative, residuals
 from omd.implicit.trees import Product, axpy, dot, in_one_precision, norm, scale, subtract
 from omd.parts import setting
 
+STOPS = "relative residual at which it stops, and above which it fails"
+
 # lineax tests for breakdown and for convergence of u in absolute terms. Solving for u / _SCALE
 # takes both tests out of the way; being a power of two, it rounds nothing.
 _SCALE = 2.0**30
@@ -36,9 +38,7 @@ class CG(AbstractMethod):
     solves = frozenset({"symmetric"})
 
     damping: ArrayLike = setting(0.0, "multiple of the identity added to the Jacobian", low=0)
-    rtol: ArrayLike = relative_tolerance(
-        1e-5, "relative residual at which it stops, and above which it fails"
-    )
+    rtol: ArrayLike = relative_tolerance(1e-5, STOPS)
     max_steps: int = setting(100, "products at most", low=1, static=True)
     preconditioner: Callable[[PyTree], PyTree] | lx.AbstractLinearOperator | None = setting(
         None, "function or linear operator near the inverse of the Jacobian"
@@ -88,9 +88,7 @@ class NormalCG(AbstractMethod):
     damping: ArrayLike = setting(
         0.0, "multiple of the identity added to the normal equations", low=0
     )
-    rtol: ArrayLike = relative_tolerance(
-        1e-5, "relative residual at which it stops, and above which it fails"
-    )
+    rtol: ArrayLike = relative_tolerance(1e-5, STOPS)
     max_steps: int = setting(200, "steps of two products at most", low=1, static=True)
     preconditioner: Callable[[PyTree], PyTree] | lx.AbstractLinearOperator | None = setting(
         None, "function or linear operator near the inverse of A Aᵀ"
@@ -143,9 +141,7 @@ class GMRES(AbstractMethod):
     solves = frozenset({"symmetric", "general"})
 
     damping: ArrayLike = setting(0.0, "multiple of the identity added to the Jacobian", low=0)
-    rtol: ArrayLike = relative_tolerance(
-        1e-5, "relative residual at which it stops, and above which it fails"
-    )
+    rtol: ArrayLike = relative_tolerance(1e-5, STOPS)
     restart: int = setting(20, "vectors kept, and products a cycle", low=1, static=True)
     max_restarts: int = setting(20, "cycles at most", low=1, static=True)
     preconditioner: Callable[[PyTree], PyTree] | lx.AbstractLinearOperator | None = setting(
@@ -201,9 +197,7 @@ class Refinement(AbstractMethod):
     preconditioner: Callable[[PyTree], PyTree] | lx.AbstractLinearOperator = setting(
         help="function or linear operator near the inverse of the Jacobian"
     )
-    rtol: ArrayLike = relative_tolerance(
-        1e-5, "relative residual at which it stops, and above which it fails"
-    )
+    rtol: ArrayLike = relative_tolerance(1e-5, STOPS)
     max_steps: int = setting(20, "products at most", low=1, static=True)
 
     @property

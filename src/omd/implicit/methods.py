@@ -101,7 +101,7 @@ class Identity(AbstractMethod):
     """u = g: the inverse Jacobian replaced by the identity matrix, section 6 and eq. (13)."""
 
     def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
-        return g, of_approximation(vjp, g, g, 0, check)
+        return g, of_approximation(vjp, g, g, 0, check=check)
 
 
 class Neumann(AbstractMethod):
@@ -129,7 +129,7 @@ class Neumann(AbstractMethod):
             return axpy(self.step, subtract(g, vjp(u)), u)
 
         u = jax.lax.fori_loop(0, self.terms - 1, add_term, scale(self.step, g))
-        return u, of_approximation(vjp, u, g, self.terms, check)
+        return u, of_approximation(vjp, u, g, self.terms, check=check)
 
 
 class Nystrom(AbstractMethod):
@@ -167,7 +167,7 @@ class Nystrom(AbstractMethod):
         damping = jnp.asarray(self.damping, flat.dtype)
         outside = flat - basis @ inside if rank < flat.size else jnp.zeros_like(flat)
         u = unravel(outside / damping + basis @ (inside / (values + damping)))
-        return back(u), of_approximation(vjp, u, g, rank, check, damping)
+        return back(u), of_approximation(vjp, u, g, rank, damping, check=check)
 
 
 def machine_epsilon() -> float:

@@ -20,7 +20,7 @@ def simplex(v: Float[Array | np.ndarray, " n"], total: ArrayLike = 1.0) -> Float
     return jnp.maximum(v - thresholds[kept - 1], 0)
 
 
-def ball(v: Float[Array | np.ndarray, ...], radius: ArrayLike = 1.0) -> Float[Array, ...]:
+def ball(v: Float[Array | np.ndarray, " ..."], radius: ArrayLike = 1.0) -> Float[Array, " ..."]:
     """The nearest x with ‖x‖₂ ≤ radius."""
     v = jnp.asarray(v)
     square = jnp.sum(v**2)
@@ -30,7 +30,7 @@ def ball(v: Float[Array | np.ndarray, ...], radius: ArrayLike = 1.0) -> Float[Ar
 
 
 def box(
-    v: Float[Array | np.ndarray, ...], low: ArrayLike = -jnp.inf, high: ArrayLike = jnp.inf
-) -> Float[Array, ...]:
+    v: Float[Array | np.ndarray, " ..."], low: ArrayLike = -jnp.inf, high: ArrayLike = jnp.inf
+) -> Float[Array, " ..."]:
     """The nearest x with low ≤ x ≤ high, entry by entry."""
     return jnp.minimum(jnp.maximum(v, low), high)

@@ -104,7 +104,7 @@ def judge(
 
 
 def of_approximation(
-    vjp: Product, u: PyTree, g: PyTree, iterations: int, check: bool, damping: ArrayLike = 0.0
+    vjp: Product, u: PyTree, g: PyTree, iterations: int, damping: ArrayLike = 0.0, *, check: bool
 ) -> Report:
     """The report of a method without a tolerance; costs one product where `check`, else none."""
     if not check:

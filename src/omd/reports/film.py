@@ -21,7 +21,7 @@ from omd.runs import files, folder
 from omd.runs.run import Run, load
 
 STEPS = 300
-"""Steps that are shown unless told otherwise; an episode that ends before ends the picture."""
+"""Steps that are shown by default; an episode that ends before ends the picture."""
 GIF_RATE, GIF_HEIGHT = 25, 320
 """Pictures a second and their height, at most: a GIF of everything would be tens of megabytes."""
 FORMATS = (".gif", ".mp4")
@@ -70,7 +70,7 @@ def watch(
     )
     with _variables(), folder.precision(config):
         stage = _stage(config.env, make)
-        frames, rate = _play(run, stage, seed, steps, track, path.suffix == ".gif")
+        frames, rate = _play(run, stage, seed, steps, track, small=path.suffix == ".gif")
         stage.env.close()
     settings: dict[str, Any] = {"duration": 1000 / rate, "loop": 0}
     if path.suffix == ".mp4":
@@ -123,6 +123,7 @@ def _play(
     seed: int | None,
     steps: int | None,
     track: Callable[[Iterable[int]], Iterable[int]],
+    *,
     small: bool,
 ) -> tuple[list[Frame], float]:
     """Pictures of the policy, and how many of them make a second."""
@@ -132,7 +133,7 @@ def _play(
     step = stage.env.step if stage.env.on_host else jax.jit(stage.env.step)
     state, observation = jax.block_until_ready(stage.env.reset(keys))
     act = functools.partial(run.act, seed=seed)
-    act(np.asarray(observation[0]))  # a seed that is none of the run's is told before drawing
+    act(np.asarray(observation[0]))  # a seed that the run has not fails before drawing
     frames = [_first(env_text(run.config.env), functools.partial(stage.draw, state))]
     for index in track(range(1, (steps or STEPS) + 1)):
         action = act(np.asarray(observation[0]))[None]
@@ -191,7 +192,7 @@ def _first(id: str, draw: Callable[[], Frame]) -> Frame:
     return frame
 
 
-def _shrunk(frame: Frame, factor: int) -> Frame:
+def _shrunk(frame: Frame, factor: int) -> UInt8[np.ndarray, "rows columns 3"]:
     """Means over squares of `factor` pixels."""
     height, width = (size // factor for size in frame.shape[:2])
     cut = frame[: height * factor, : width * factor, :3].astype(np.uint16)

@@ -51,9 +51,12 @@ def write(folder: str | os.PathLike, out: str | os.PathLike | None = None) -> pa
         )
     path = pathlib.Path(out) if out is not None else folder / PAGE
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_template), autoescape=True, trim_blocks=True,
-        lstrip_blocks=True, undefined=jinja2.StrictUndefined,
-    )  # fmt: skip
+        loader=jinja2.FunctionLoader(_template),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
     html = environment.get_template("report.html.j2").render(**content)
     try:
         with files.atomic(path) as temporary:
@@ -270,7 +273,16 @@ def _versions(record: dict[str, Any]) -> dict[str, str]:
     for name, value in record.items():
         if name == "versions":
             flat |= {k: str(v) for k, v in value.items()}
-        elif name in ("python", "platform", "processor", "device", "devices", "cores", "command",
-                      "started", "wall_clock_seconds"):  # fmt: skip
+        elif name in (
+            "python",
+            "platform",
+            "processor",
+            "device",
+            "devices",
+            "cores",
+            "command",
+            "started",
+            "wall_clock_seconds",
+        ):
             flat[name] = str(value)
     return flat

@@ -58,14 +58,14 @@ def show(run: Run) -> None:
 
 def show_plan(spec, options, workers: int | None, group_size: int | None) -> None:
     """What a sweep would do: groups, lanes, FLOPs, memory, time."""
-    from omd.sweeps import display, driver, race
+    from omd.sweeps import driver, race, screen
 
     wanted = driver.resolve(spec, options)
     lanes = race.expected(wanted.points, wanted.lanes)
     machine, groups, seconds, _ = driver.plan(
         lanes, workers=workers, group_size=group_size, timed=True
     )
-    display.show_plan(wanted.name, lanes, groups, seconds, machine)
+    screen.show_plan(wanted.name, lanes, groups, seconds, machine)
     if wanted.points:
         print(race.budget(wanted.points))
 
@@ -92,7 +92,7 @@ def show_sweep(sweep: Sweep) -> int:
     return 0
 
 
-def track(shown: bool) -> Callable[[Iterable[int]], Iterable[int]]:
+def track(*, shown: bool) -> Callable[[Iterable[int]], Iterable[int]]:
     """Goes through steps, with a bar where `shown`."""
     if not shown:
         return iter
@@ -134,16 +134,16 @@ def listing(what: str | None, name: str | None, out: pathlib.Path) -> None:
             console.print(f"  {line}", soft_wrap=True, markup=False)
 
 
-def _lines(section: str, out: pathlib.Path, brief: bool) -> list[str]:
+def _lines(section: str, out: pathlib.Path, *, brief: bool) -> list[str]:
     if section == "environments":
-        return _environments(brief)
+        return _environments(brief=brief)
     if section == "runs":
         return _runs(out)
     entries = catalogue.entries(SECTIONS[section]).values()
-    return [f"{entry.name}: {entry.purpose}{_origin(entry, brief)}" for entry in entries]
+    return [f"{entry.name}: {entry.purpose}{_origin(entry, brief=brief)}" for entry in entries]
 
 
-def _origin(entry: catalogue.Entry, brief: bool) -> str:
+def _origin(entry: catalogue.Entry, *, brief: bool) -> str:
     """What a part needs and where it comes from, in a list of one kind."""
     words = [f"needs {entry.needs}"] if entry.needs else []
     words += [f"from {entry.source}"] if entry.source else []
@@ -177,7 +177,7 @@ def _show_part(console: rich.console.Console, kind: str, text: str) -> None:
     console.print(table)
 
 
-def _environments(brief: bool) -> list[str]:
+def _environments(*, brief: bool) -> list[str]:
     from omd import envs
 
     lines = []

@@ -1,4 +1,4 @@
-"""Files of a run: written whole or not at all, and never able to run code when read."""
+"""Files of a run: written atomically, and never able to run code when read."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ LINE_SECONDS = 10.0
 
 
 @contextlib.contextmanager
-def display(shown: bool) -> Iterator[Callable[[Report], None] | None]:
+def display(*, shown: bool) -> Iterator[Callable[[Report], None] | None]:
     """A callback for `run.start` and `run.resume` that shows how far they are."""
     console = rich.console.Console(stderr=True)
     if not shown:

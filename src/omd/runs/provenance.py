@@ -29,7 +29,7 @@ PACKAGES = (
 )
 
 
-def provenance() -> dict[str, Any]:
+def made_with() -> dict[str, Any]:
     """Versions, device and command of this process; no names of people, machines or folders."""
     devices = jax.devices()
     return {

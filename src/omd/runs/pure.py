@@ -48,8 +48,10 @@ def make_train(config: Config) -> Callable[[Array], tuple[LaneState, Metrics]]:
         for begin, (end, learn, evaluated) in zip(begins, chunks, strict=False)
     ]
 
-    def chunk(state: LaneState, steps: int, learn: bool, evaluated: bool):
-        state, metrics = program.advance(state, steps, learn)
+    def chunk(
+        state: LaneState, steps: int, *, learn: bool, evaluated: bool
+    ) -> tuple[LaneState, Metrics | None]:
+        state, metrics = program.advance(state, steps, learn=learn)
         del metrics["finite"]
         return state, metrics | program.evaluate(state) if evaluated else None
 
@@ -60,7 +62,9 @@ def make_train(config: Config) -> Callable[[Array], tuple[LaneState, Metrics]]:
         for kind, alike in itertools.groupby(kinds):
             count = len(list(alike))
             state, record = jax.lax.scan(
-                lambda state, _, kind=kind: chunk(state, *kind), state, length=count
+                lambda state, _, kind=kind: chunk(state, kind[0], learn=kind[1], evaluated=kind[2]),
+                state,
+                length=count,
             )
             if record is not None:
                 records.append(record)

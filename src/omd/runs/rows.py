@@ -27,9 +27,10 @@ def settings_row(config: Settings, lane: int, seed: int) -> dict[str, object]:
 def joined(
     lanes: pd.DataFrame,
     metrics: pd.DataFrame | None,
-    finished: bool,
     random_errors: dict[int, float],
     error: str | None = None,
+    *,
+    finished: bool,
 ) -> pd.DataFrame:
     if metrics is None or metrics.empty:
         frame = lanes.assign(status="failed" if error else "missing", step=math.nan)

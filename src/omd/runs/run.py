@@ -19,7 +19,7 @@ from omd.config import Config
 from omd.errors import InputError
 from omd.runs import files, folder, session, stored
 from omd.runs.learned_model import LearnedModel
-from omd.runs.provenance import provenance
+from omd.runs.provenance import made_with
 from omd.runs.session import Report
 from omd.settings import Settings, resolve
 from omd.training.program import LaneState, Program
@@ -105,7 +105,7 @@ class Run:
         observation: Any,
         state: None = None,
         episode_start: None = None,
-        deterministic: bool = True,
+        deterministic: bool = True,  # noqa: FBT001, FBT002 (the place it has in SB3)
     ) -> tuple[np.ndarray, None]:
         """(action, None), as a policy of Stable-Baselines3 answers; of the first seed.
 
@@ -201,7 +201,7 @@ def start(
             values = stored.to_json(config)
             path = folder.new_folder(pathlib.Path(out), name, config)
             files.write_json(path / stored.CONFIG, values)
-            files.write_json(path / "provenance.json", {"sessions": [provenance()]})
+            files.write_json(path / "provenance.json", {"sessions": [made_with()]})
         state = program.place(program.fresh(folder.lanes_of(config)))
         return _train(program, state, config, path, [], listeners, on_report)
 
@@ -238,7 +238,7 @@ def resume(
         step = int(np.asarray(state.step)[0])
         rows: Any = run.metrics[run.metrics["step"] <= step].to_dict("records")
         history = files.read_json(path / "provenance.json")
-        history["sessions"].append(provenance() | {"from_step": step})
+        history["sessions"].append(made_with() | {"from_step": step})
         files.write_json(path / "provenance.json", history)
         return _train(program, state, config, path, rows, listeners, on_report)
 

@@ -105,7 +105,7 @@ def train(
                 return state, rows
         for end, learn, evaluated in chunks:
             clock = time.monotonic()
-            state, metrics = program.advance(state, end - begin, learn)
+            state, metrics = program.advance(state, end - begin, learn=learn)
             figures = {k: np.asarray(v) for k, v in metrics.items()}
             finite = figures.pop("finite")
             diverged |= {number for i, number in enumerate(numbers) if not finite[i]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType
-from typing import Any, Self
+from typing import Any
 
 
 class Stop:
@@ -21,7 +21,7 @@ class Stop:
         """Ask for the end, as the first signal does."""
         self.requested = True
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():
             self._previous = {s: signal.signal(s, self._handle) for s in self.SIGNALS}
         return self

@@ -40,7 +40,7 @@ def gather(sweep: Sweep) -> pd.DataFrame:
                 name: dict(zip(group.lanes, counts, strict=True))
                 for name, counts in record.get("live_units", {}).items()
             }
-        part = joined(lanes, frame, done.exists(), errors, sweep.error(group))
+        part = joined(lanes, frame, errors, sweep.error(group), finished=done.exists())
         for name, counts in live.items():
             part[f"{LIVE_UNITS}{name}"] = part["lane"].map(counts).astype("Int64")
         parts.append(part)

@@ -57,7 +57,11 @@ def _traced(config: Settings) -> tuple[Program, PyTree, Any]:
     with folder.precision(config):
         program = folder.program_of(config, 1)
         state = jax.eval_shape(lambda: program.fresh([config]))
-        return program, state, jax.make_jaxpr(lambda s: program.advance(s, 1, True))(state).jaxpr
+        return (
+            program,
+            state,
+            jax.make_jaxpr(lambda s: program.advance(s, 1, learn=True))(state).jaxpr,
+        )
 
 
 def _trips(program: Program) -> int:
@@ -125,11 +129,11 @@ def seconds_per_lane_step(
     with folder.precision(config):
         program = program_of(config, lanes)
         state = program.place(program.fresh([config] * lanes))
-        state, _ = program.advance(state, config.batch_size, False)
+        state, _ = program.advance(state, config.batch_size, learn=False)
         times = []
         for _ in range(3):
             begin = time.perf_counter()
-            state, metrics = program.advance(state, steps, True)
+            state, metrics = program.advance(state, steps, learn=True)
             jax.block_until_ready(metrics)
             times.append(time.perf_counter() - begin)
     return min(times[1:]) / (steps * lanes)

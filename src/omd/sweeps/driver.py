@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 from omd.errors import InputError, closest
 from omd.runs.signals import Stop
 from omd.settings import Settings
 from omd.sweeps import race, spec
-from omd.sweeps.display import display
 from omd.sweeps.engines import local
 from omd.sweeps.plan import Group, Machine
+from omd.sweeps.screen import display
 from omd.sweeps.store import SWEEP, Sweep
 
-ENGINES = ("local", "ray")
+Engine = Literal["local", "ray"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
 
 Source = str | os.PathLike | Mapping[str, Any] | spec.Spec | None
 
@@ -54,7 +55,7 @@ def run(
     *,
     options: Mapping[str, Sequence[Any]] | None = None,
     out: str | os.PathLike | None = None,
-    engine: str = "local",
+    engine: Engine = "local",
     address: str | None = None,
     workers: int | None = None,
     group_size: int | None = None,
@@ -82,7 +83,7 @@ def run(
     if not missing(sweep) and not _next(sweep):
         return _written(sweep)
     machine, *_ = plan((), workers=workers, group_size=group_size)
-    sweep.forgive()
+    sweep.clear_errors()
     begin = True
     try:
         with Stop() as stop:
@@ -93,7 +94,7 @@ def run(
                 waiting = [g for g in missing(sweep) if not sweep.error(g)]
                 if not waiting:
                     break
-                with display(sweep, progress) as screen:
+                with display(sweep, shown=progress) as screen:
                     if begin and sweep.points:
                         screen.say(race.budget(sweep.points))
                     begin = False

@@ -13,7 +13,7 @@ import pandas as pd
 
 from omd.agents import squared_error
 from omd.runs import files, folder, session
-from omd.runs.provenance import provenance
+from omd.runs.provenance import made_with
 from omd.settings import Settings
 from omd.sweeps import plan
 from omd.sweeps.store import DONE, ERROR, PROGRESS, Sweep
@@ -57,12 +57,12 @@ def _train(sweep: Sweep, group: plan.Group) -> str:
         labels = [
             {"lane": number, "seed": sweep.lanes[number].seed_list[0]} for number in group.lanes
         ]
-        told = 0.0
+        reported = 0.0
 
         def report(news: session.Report) -> None:
-            nonlocal told
-            if time.monotonic() - told > PROGRESS_SECONDS:
-                told = time.monotonic()
+            nonlocal reported
+            if time.monotonic() - reported > PROGRESS_SECONDS:
+                reported = time.monotonic()
                 files.write_json(path / PROGRESS, {"step": news.step, "time": time.time()})
 
         try:
@@ -138,5 +138,5 @@ _cached = functools.lru_cache(maxsize=2)(folder.program_of)
 def _note_session(path: pathlib.Path, step: int) -> None:
     record = path / "provenance.json"
     history = files.read_json(record) if record.exists() else {"sessions": []}
-    history["sessions"].append(provenance() | {"from_step": step})
+    history["sessions"].append(made_with() | {"from_step": step})
     files.write_json(record, history)

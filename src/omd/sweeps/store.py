@@ -148,13 +148,13 @@ class Sweep:
         folder.mkdir(parents=True, exist_ok=True)
         write(folder / ERROR, {"sentence": sentence, "time": time.time()})
 
-    def forgive(self) -> None:
+    def clear_errors(self) -> None:
         """Forget failures: the groups are tried anew."""
         for group in self.groups:
             (self.folder(group) / ERROR).unlink(missing_ok=True)
 
     def step(self, group: Group) -> int:
-        """The step that a group has reached, as far as it has told."""
+        """The step that a group has reached, by its last report."""
         if self.done(group):
             return self.lanes[group.lanes[0]].steps
         return int((_read(self.folder(group) / PROGRESS) or {}).get("step", 0))
@@ -185,7 +185,7 @@ def _plan(lanes: Sequence[Settings], groups: Sequence[Group]) -> dict[str, Any]:
 
 
 def write(path: pathlib.Path, values: dict[str, Any]) -> None:
-    """JSON, whole or not at all."""
+    """JSON, written atomically."""
     from omd.runs import files
 
     files.write_json(path, values)

@@ -36,7 +36,7 @@ def _tell(answers: TextIO, values: dict[str, Any]) -> None:
 
 def _plan(wanted: dict[str, Any]) -> dict[str, Any]:
     _take_one_device()
-    from omd.runs.provenance import provenance
+    from omd.runs.provenance import made_with
     from omd.sweeps import cost, group, plan, spec
 
     try:
@@ -56,7 +56,7 @@ def _plan(wanted: dict[str, Any]) -> dict[str, Any]:
         "machine": on._asdict(),
         "groups": [one._asdict() for one in groups],
         "seconds": [cost.line(points, one.flops) for one in groups] if points else None,
-        "provenance": provenance(),
+        "provenance": made_with(),
     }
 
 

@@ -21,7 +21,7 @@ from omd.tabular.search import Problem
 def differentiable(
     problem: Problem,
     v: Float[Array, " S"],
-    dense: bool,
+    dense: bool,  # noqa: FBT001 (a rule of differentiation names its arguments by place)
     rtol: ArrayLike,
     on_report: Callable[[implicit.Report], None] | None,
 ) -> Float[Array, " S"]:
@@ -46,8 +46,8 @@ def _differentiable_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
         )
 
         def image(moving):
-            whole = eqx.combine(moving, fixed)
-            return whole.value(whole.lookahead(v))
+            system = eqx.combine(moving, fixed)
+            return system.value(system.lookahead(v))
 
         _, change = jax.jvp(image, (moving,), (eqx.filter(tangents[0], lambda t: t is not None),))
         slope = jax.grad(lambda q: problem.value(q).sum())(problem.lookahead(v))

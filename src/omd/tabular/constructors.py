@@ -48,7 +48,7 @@ def garnet(
     probability = np.diff(cuts, axis=-1, prepend=0.0, append=1.0)
     reward = rng.random((states, actions))
     shape = (states, actions, branching)
-    transition = _stored(index.reshape(shape), probability.reshape(shape), sparse)
+    transition = _stored(index.reshape(shape), probability.reshape(shape), sparse=sparse)
     return MDP(transition, reward, np.asarray(discount))
 
 
@@ -96,7 +96,7 @@ def grid_world(
     earned = np.where(goal[index], goal_reward, step_reward)
     reward = np.where((goal | wall)[:, None], 0.0, (probability * earned).sum(axis=-1))
     return MDP(
-        _stored(index, probability, sparse),
+        _stored(index, probability, sparse=sparse),
         reward,
         np.asarray(discount),
         start / start.sum(),
@@ -132,7 +132,7 @@ def from_gymnasium(id: str, *, discount: float = 0.99, sparse: bool = False, **k
                 probability[s, a, k] = weight
                 reward[s, a] += weight * earned
     return MDP(
-        _stored(index, probability, sparse),
+        _stored(index, probability, sparse=sparse),
         reward,
         np.asarray(discount),
         np.append(start, 0.0),
@@ -220,7 +220,7 @@ def from_callables(
     )
 
 
-def _stored(index: np.ndarray, probability: np.ndarray, sparse: bool) -> np.ndarray | Successors:
+def _stored(index: np.ndarray, probability: np.ndarray, *, sparse: bool) -> np.ndarray | Successors:
     """Lists of successors [S, A, K] as they are, or as a dense array [S, A, S]."""
     if sparse:
         return Successors(jnp.asarray(index, jnp.int32), jnp.asarray(probability))

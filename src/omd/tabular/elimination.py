@@ -1,7 +1,6 @@
 """Gaussian elimination written out, for systems of a few unknowns in thousands of lanes.
 
-Batched LAPACK calls cost hundreds of nanoseconds a system, sixty times the arithmetic of a 2×2
-one; unrolled, the lanes are what is vectorised.
+LAPACK is slow there (docs/performance.md).
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def factorised_solve(
 
     def on_host(index, weight, right):
         weight, right = _numbers(weight), _numbers(right)
-        return _bits(_solved(np.asarray(index), weight, right, transposed))
+        return _bits(_solved(np.asarray(index), weight, right, transposed=transposed))
 
     # as bits: JAX cuts numbers of 64 on their way to a callback where they are off by default
     asked = jax.ShapeDtypeStruct((right.size, 2), jnp.uint32)
@@ -41,7 +41,7 @@ def factorised_solve(
     return jax.lax.bitcast_convert_type(found, jnp.float64)
 
 
-def _solved(index: np.ndarray, weight: np.ndarray, right: np.ndarray, transposed: bool):
+def _solved(index: np.ndarray, weight: np.ndarray, right: np.ndarray, *, transposed: bool):
     states, width = index.shape
     if not (np.isfinite(weight).all() and np.isfinite(right).all()):
         return np.full(states, np.nan)
@@ -55,7 +55,7 @@ def _solved(index: np.ndarray, weight: np.ndarray, right: np.ndarray, transposed
     return factors.solve(right, "T" if transposed else "N")
 
 
-def _as_bits(x: Float[Array, ...]) -> Array:
+def _as_bits(x: Float[Array, " ..."]) -> Array:
     return jax.lax.bitcast_convert_type(x, jnp.uint32)
 
 

@@ -121,7 +121,7 @@ class Kernel(eqx.Module):
 class Rows(Kernel):
     """Dense rows P[S, A, S']."""
 
-    probability: Shaped[Array | np.ndarray, ...]
+    probability: Shaped[Array | np.ndarray, " ..."]
     """[S, A, S']; `check` says what is wrong with another shape or type."""
 
     @property
@@ -196,9 +196,9 @@ class Successors(Kernel):
     gather over K, which on a CPU is several times faster than a product with a BCOO matrix.
     """
 
-    index: Shaped[Array | np.ndarray, ...]
+    index: Shaped[Array | np.ndarray, " ..."]
     """[S, A, K], integers; `check` says what is wrong with another shape or type."""
-    probability: Shaped[Array | np.ndarray, ...]
+    probability: Shaped[Array | np.ndarray, " ..."]
     """[S, A, K]."""
 
     @property
@@ -255,7 +255,7 @@ class Successors(Kernel):
         return (self.probability * _looked_up(jnp.asarray(v), self.index)).sum(axis=-1)
 
     def swept(self, v: Float[Array, " S"]) -> Float[Array, "S A"]:
-        # XLA reads a sum of K gathers in one pass, in half the time of one gather [S, A, K]
+        # a sum of K gathers is one pass for XLA, a gather [S, A, K] is not
         if self.terms > MAX_UNROLLED:
             return self.expected(v)
         mean = jnp.zeros(self.probability.shape[:-1], v.dtype)
@@ -540,7 +540,7 @@ def _first_where_masked(probability: Any, mask: Bool[np.ndarray, "S A"]) -> Any:
     return where.where(mask[..., None], probability, first)
 
 
-def as_kernel(transition: Shaped[Array | np.ndarray, ...] | Kernel) -> Kernel:
+def as_kernel(transition: Shaped[Array | np.ndarray, " ..."] | Kernel) -> Kernel:
     """A `Kernel` as it is, an array as `Rows`."""
     return transition if isinstance(transition, Kernel) else Rows(transition)
 

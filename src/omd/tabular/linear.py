@@ -166,7 +166,7 @@ def _matrix_free(
     def total(r):
         return gain * r.mean()
 
-    def solver(transposed: bool, constant: Product) -> Callable[..., Any]:
+    def solver(constant: Product, *, transposed: bool) -> Callable[..., Any]:
         product = chain.backward if transposed else chain.forward
 
         def leap(r: Array) -> Array:
@@ -174,7 +174,7 @@ def _matrix_free(
 
         return lambda b: _iterated(product, constant, leap, b, rtol, max_products)
 
-    return solver(False, level), solver(True, total)
+    return solver(level, transposed=False), solver(total, transposed=True)
 
 
 def _iterated(

@@ -192,8 +192,7 @@ def stepping(step: Step, chunk: int) -> Callable[..., tuple[Array, Array, Array]
             _, _, inside, count = carry
             return ~inside & (count < jnp.minimum(chunk, limit))
 
-        # q is carried, not made and reduced in one go: XLA would fuse the two and run ten times
-        # slower
+        # q is carried, not made and reduced in one go: see docs/performance.md
         def once(carry):
             v, q, _, count = carry
             state = State(v, q, problem.value(q))
@@ -269,7 +268,7 @@ def _evaluate(
     gap = state.image - state.v
     aim = jnp.where(settled, finest / 4, jnp.maximum(0.1 * (gap.max() - gap.min()), finest / 4))
 
-    # increments are taken from what is carried, lest XLA make every sweep three times
+    # increments are taken from what is carried, lest XLA repeat the sweep
     def unfinished(carry):
         v, image, count = carry
         gap = image - v

@@ -21,8 +21,7 @@ def prepare(lanes: int, hidden: int | None = None) -> None:
     Takes effect only before JAX is first used in this process. Each device runs its lanes on one
     thread, except where layers of `hidden` units are wide and there are fewer lanes than cores.
     """
-    # matrices that are factorised here are small: OpenBLAS's threads wait for each other, ten
-    # times as long as the work takes where all cores are busy
+    # OpenBLAS's threads wait for each other on small matrices (docs/performance.md)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     spare = lanes < _cores()
     if not (spare and (hidden or 0) >= WIDE):
@@ -38,19 +37,14 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def count(lanes: int, on_host: bool) -> int:
+def count(lanes: int, *, on_host: bool) -> int:
     """Devices to use; a host environment steps all its lanes in one call, hence on one device."""
     return 1 if on_host else min(lanes, len(jax.devices()))
 
 
 def over_lanes(on_device: Callable[[PyTree], PyTree], devices: int) -> Callable[[PyTree], PyTree]:
     """A function of a pytree with leading lane axes over all devices, from one of those lanes that
-    a device has.
-
-    On a CPU `on_device` had better take its lanes one after another: a lane's networks and
-    minibatches stay in its cache that way, and XLA's batched small products are slower than single
-    ones.
-    """
+    a device has. On a CPU `on_device` had better take them one by one (docs/performance.md)."""
     if devices == 1:
         return on_device
     lane = PartitionSpec("lane")
@@ -78,7 +72,7 @@ def place(tree: PyTree, devices: int) -> PyTree:
 
 
 def sharding(devices: int) -> NamedSharding | None:
-    """Where leading lane axes lie; None on one device. Results have to be told: XLA replicates an
+    """Where leading lane axes lie; None on one device. Results need it given: XLA replicates an
     array without elements, and a program compiled ahead of its use takes no other sharding."""
     return NamedSharding(_mesh(devices), PartitionSpec("lane")) if devices > 1 else None
 

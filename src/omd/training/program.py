@@ -40,10 +40,9 @@ class LaneState(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """One step's random numbers, drawn for a whole chunk at once; keys as raw words.
+    """One step's random numbers, drawn for a chunk at once; keys as raw words.
 
-    Threefry is a loop of many small operations on a CPU: drawn step by step it would cost a
-    quarter of the update; drawn together it is lost in the noise.
+    docs/performance.md says why.
     """
 
     env: Array
@@ -63,7 +62,7 @@ class Program:
         self.config = config
         self.env, self.evaluation_env = env, evaluation_env
         self.agent = agent.build(config, env.spec, padded)
-        self.devices = devices.count(lanes, env.on_host)
+        self.devices = devices.count(lanes, on_host=env.on_host)
         self.padding = -lanes % self.devices
         self.lanes = lanes
         self.one_by_one = jax.default_backend() == "cpu"
@@ -115,7 +114,7 @@ class Program:
             state = jax.tree.map(lambda x: jnp.concatenate([x, *[x[-1:]] * self.padding]), state)
         return devices.place(state, self.devices)
 
-    def advance(self, state: LaneState, steps: int, learn: bool) -> tuple[LaneState, Metrics]:
+    def advance(self, state: LaneState, steps: int, *, learn: bool) -> tuple[LaneState, Metrics]:
         """`steps` environment steps, each with one update where `learn`; metrics are means over
         the steps, [L]."""
         return self._run((steps, learn), state)
@@ -201,6 +200,7 @@ class Program:
         self,
         state: LaneState,
         steps: int,
+        *,
         learn: bool,
         each: Callable,
         env_step: Callable,

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, UInt32
 
 from omd.types import EnvSpec, Transition
 
-Lane = tuple[()] | tuple[Int[Array, ""]]
+Lane = tuple[()] | tuple[Int[Array, ""] | int]
 """The index of a lane among a replay's, or nothing where it is one lane's."""
 
 

@@ -64,7 +64,7 @@ def test_hypergradients_can_be_lanes():
 
 @pytest.mark.parametrize(("objective", "value"), [(LIKELIHOOD, -0.482), (RETURN, 0.092)])
 def test_the_published_figure(objective, value):
-    """Design §4: J at κ = 0.947, mean over ten seeds, with the projection of the program."""
+    """Published figure 2: J at κ = 0.947, mean over ten seeds, with the program's projection."""
     design = Design(tabular.paper_mdp(), objective, logit_temperature=0.01)
     ten = lanes([np.linspace(0, 6, 20)[3]] * 10, range(1, 11))
     end = descend(design, ten, projection=reference)

@@ -6,7 +6,7 @@ import abc
 import functools
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ class Hyper(NamedTuple):
     discount: Array
 
 
+@runtime_checkable
 class LearnerState(Protocol):
     """What every learner's state offers; each learner has a named tuple of its own."""
 
@@ -41,7 +42,7 @@ class LearnerState(Protocol):
         """All that targets are computed from: w̄, and with SAC the actor and its temperature."""
 
     @property
-    def moments(self) -> optax.OptState:
+    def moments(self) -> PyTree:
         """Adam's, for w."""
 
     def _replace(self, **changes: Any) -> Any: ...
@@ -212,11 +213,11 @@ class Learner(AgentPart, abc.ABC):
     def critic_step(
         self,
         w: PyTree,
-        moments: optax.OptState,
+        moments: PyTree,
         y: Float[Array, " batch"],
         batch: Transition,
         hyper: Hyper,
-    ) -> tuple[PyTree, optax.OptState, Metrics]:
+    ) -> tuple[PyTree, PyTree, Metrics]:
         """w and its moments after one Adam step on eq. (10)."""
         q, pull_back = jax.vjp(lambda w: self.predictions(w, batch), w)
         (gradient,) = pull_back(2 * (q - y) / q.size)
@@ -237,8 +238,7 @@ def moving_average(target: PyTree, w: PyTree, tau) -> PyTree:
 def smallest(values: Iterable[Array]) -> Array:
     """The smallest of some arrays, entry by entry; one of those that tie has the gradient.
 
-    Not `jnp.min`: its derivative looks for the entries that equal the result. Where XLA computes
-    them a second time, rounded otherwise, it finds none, and the gradient is 0/0.
+    Not `jnp.min`, whose gradient can be 0/0 where XLA recomputes its input (docs/performance.md).
     """
     return functools.reduce(lambda a, b: jnp.where(b < a, b, a), values)
 

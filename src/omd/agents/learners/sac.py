@@ -32,8 +32,8 @@ class SacTarget(NamedTuple):
 class SacState(NamedTuple):
     w: PyTree
     target: SacTarget
-    moments: optax.OptState
-    actor_moments: optax.OptState
+    moments: PyTree
+    actor_moments: PyTree
     """Adam's, for the actor and log α together."""
 
 

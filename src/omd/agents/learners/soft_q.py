@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, Int, UInt32
 
 from omd import catalogue
@@ -22,7 +21,7 @@ class SoftQState(NamedTuple):
     w: PyTree
     target: PyTree
     """w̄, the moving average of w."""
-    moments: optax.OptState
+    moments: PyTree
 
 
 class Noise(NamedTuple):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import optax
 from jaxtyping import Array
 
 from omd.agents.objectives.objective import AgentState, Context, Objective
@@ -21,7 +20,7 @@ class ModelFree(Objective):
         """One for each inner step."""
         return self.settings.inner_steps
 
-    def init_model(self, key: Array, context: Context) -> tuple[PyTree, optax.OptState]:
+    def init_model(self, key: Array, context: Context) -> tuple[PyTree, PyTree]:
         """Nothing."""
         return (), ()
 

@@ -27,7 +27,7 @@ class AgentState(NamedTuple):
 
     theta: PyTree
     """Parameters θ of the model."""
-    moments: optax.OptState
+    moments: PyTree
     """Adam's, for θ."""
     learner: LearnerState
     constants: PyTree
@@ -185,7 +185,7 @@ class Objective(AgentPart, abc.ABC):
                 "replay_capacity, or take fewer steps"
             )
 
-    def init_model(self, key: Array, context: Context) -> tuple[PyTree, optax.OptState]:
+    def init_model(self, key: Array, context: Context) -> tuple[PyTree, PyTree]:
         """θ and Adam's moments for it."""
         theta = context.model.init(key)
         return theta, context.optimizer.init(theta)

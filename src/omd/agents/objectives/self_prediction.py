@@ -30,7 +30,7 @@ class Latent(NamedTuple):
     encoder: networks.Mlp
     target: networks.Mlp
     """The encoder's moving average."""
-    moments: optax.OptState
+    moments: PyTree
     """Adam's, for the encoder."""
     beside: PyTree
     """What the objective beside this one keeps."""

@@ -24,7 +24,7 @@ class Weights(NamedTuple):
 
     phi: PyTree
     """Parameters of the weights."""
-    moments: optax.OptState
+    moments: PyTree
     """Adam's, for φ."""
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from omd.envs.host.physics import Physics, log_warnings
 from omd.envs.spaces import kind
 from omd.errors import InputError, install
-from omd.parts import told_by
+from omd.parts import reason_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Lane:
         self.clock, self.divergence = 0, None
 
     def step(
-        self, clock: int, action: np.ndarray, seed: int
+        self, clock: int, action: np.ndarray | np.generic, seed: int
     ) -> tuple[Float[np.ndarray, " obs"], float, bool, bool]:
         """Successor, reward, terminated, truncated; `seed` begins the next episode if one ended.
 
@@ -134,7 +134,7 @@ class Lane:
         self.seed, self.actions, self.elapsed = seed, [], 0
         self.observation = self._read(self.env.reset(seed=seed)[0])
 
-    def _advance(self, action: np.ndarray) -> tuple[float, bool, bool]:
+    def _advance(self, action: np.ndarray | np.generic) -> tuple[float, bool, bool]:
         space = self.env.action_space
         if self._discrete:
             command: Any = int(action) + int(space.start)
@@ -162,7 +162,7 @@ class Lane:
             return self._diverge(action, f"the reward is {float(reward)}")
         return float(reward), bool(terminated), bool(truncated)
 
-    def _diverge(self, action: np.ndarray, reason: str) -> tuple[float, bool, bool]:
+    def _diverge(self, action: np.ndarray | np.generic, reason: str) -> tuple[float, bool, bool]:
         numbers = [float(number) for number in np.ravel(action)]
         self.divergence = Divergence(self.clock, numbers, reason)
         return np.nan, True, False
@@ -223,7 +223,7 @@ def build(
         remedy = f"run `{install(extra)}`" if extra else str(error)
         raise InputError(f"environment {id!r} needs a package that is missing: {remedy}") from error
     except Exception as error:
-        raise InputError(f"environment {id!r} can't be built: {told_by(error)}") from error
+        raise InputError(f"environment {id!r} can't be built: {reason_of(error)}") from error
 
 
 def _called(id: str, factory: Any, options: dict[str, Any]) -> Any:
@@ -234,7 +234,7 @@ def _called(id: str, factory: Any, options: dict[str, Any]) -> Any:
     try:
         env = factory(**options)
     except Exception as error:
-        raise InputError(f"environment {id!r} can't be built: {told_by(error)}") from error
+        raise InputError(f"environment {id!r} can't be built: {reason_of(error)}") from error
     if not isinstance(env, gymnasium.Env):
         raise InputError(
             f"environment {id!r} made {type(env).__name__}, which is no gymnasium.Env: return one"

@@ -171,9 +171,11 @@ def _ball(objective: Objective, setting: Settings) -> Runs:
     theta, q = spread_starts(seed, bound, setting.starts, *design.mdp.reward.shape)
     lanes = Lanes(theta, jnp.asarray(q), jnp.asarray(bound), jnp.asarray(seed))
     end = find_stationary(
-        design, lanes, tolerance=setting.tolerance,
+        design,
+        lanes,
+        tolerance=setting.tolerance,
         max_step_length=MAX_STEP if objective is RETURN else np.inf,
-    )  # fmt: skip
+    )
     certificate: dict[str, ArrayLike] = {
         "projected_gradient_residual": end.residual,
         "tolerance": np.full(len(bound), setting.tolerance),
@@ -194,9 +196,14 @@ def _runs(
 ) -> Runs:
     columns = {"loss": end.loss, "steps": end.steps, "status": statuses(end.status), **more}
     return Runs(
-        design, bound, seed, end.theta, np.asarray(end.q), np.asarray(end.expected_return),
+        design,
+        bound,
+        seed,
+        end.theta,
+        np.asarray(end.q),
+        np.asarray(end.expected_return),
         {name: np.asarray(column) for name, column in columns.items()},
-    )  # fmt: skip
+    )
 
 
 def statuses(codes: ArrayLike) -> np.ndarray:

@@ -13,6 +13,7 @@ from omd.errors import InputError
 from omd.figures.curves import draw_over_steps
 from omd.figures.paper.swept import Data, best, describe, load
 from omd.figures.style import caption, look, new_figure, save, styled, watermark
+from omd.sweeps.driver import Engine
 
 SWEEPS = {
     "smoke": ("smoke-figure-4",),
@@ -31,7 +32,7 @@ def make(
     *,
     budget: str = "paper",
     sweeps: Sequence[str | Path] = (),
-    engine: str = "local",
+    engine: Engine = "local",
     workers: int | None = None,
     progress: bool = True,
 ) -> list[Path]:
@@ -72,9 +73,13 @@ def _draw(data: Data, chosen: pd.DataFrame, frame: pd.DataFrame, budget: str) ->
         axes.set(xlabel="environment steps", xlim=(0, None))
         axes.title.set_fontsize(10)
     figure.legend(
-        returns.lines, [NAMES[str(line.get_label())] for line in returns.lines], ncols=2,
-        loc="upper center", fontsize=10, frameon=False,
-    )  # fmt: skip
+        returns.lines,
+        [NAMES[str(line.get_label())] for line in returns.lines],
+        ncols=2,
+        loc="upper center",
+        fontsize=10,
+        frameon=False,
+    )
     width = chosen["model_hidden"].iloc[0]
     text = f"{frame['env'].iloc[0]}, model of {width} units a layer. " + describe(data, chosen)
     text += f"Lines average {WINDOW} evaluations. Left: median of the seeds, quartiles as band; "

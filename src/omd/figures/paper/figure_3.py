@@ -82,14 +82,16 @@ def _measure(label: str, runs: Runs, truth: Truth) -> dict[str, np.ndarray]:
     [0, r_max] and this MDP has negative ones; `bound_gap_whole_range` takes the width of the
     interval that holds them (and the soft operator's entropy), as the theorem asks.
     """
-    found = _theorem_2(label == "OMD", runs.design.mdp, truth.q, runs.theta, runs.q, runs.design)
+    found = _theorem_2(
+        runs.design.mdp, truth.q, runs.theta, runs.q, runs.design, omd=label == "OMD"
+    )
     # in the order of the CSV: compiled functions return dictionaries sorted
     columns = {name: np.asarray(found[name]) for name in ("q_error", "bound_gap")}
     columns["bound_gap_whole_range"] = np.asarray(found["bound_gap_whole_range"])
     return {**columns, "expected_return": runs.expected_return}
 
 
-def _theorem_2(omd: bool, mdp, q_star, theta, q, design) -> dict[str, Any]:
+def _theorem_2(mdp, q_star, theta, q, design, *, omd: bool) -> dict[str, Any]:
     def lane(theta, q_hat):
         model = MDP(design.transition(theta), theta.reward, mdp.discount, mdp.initial)
         values = {"q_star": q_star, "q_hat": q_hat}

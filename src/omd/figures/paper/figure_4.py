@@ -21,6 +21,7 @@ from omd.figures.style import (
     styled,
     watermark,
 )
+from omd.sweeps.driver import Engine
 
 SWEEPS = {
     "smoke": ("smoke-figure-4",),
@@ -28,8 +29,18 @@ SWEEPS = {
     "paper": ("paper-figure-4-left", "paper-figure-4-right"),
 }
 PANELS = {"left": "model_hidden", "right": "distractors"}
-COLUMNS = ["panel", "objective", "model_hidden", "distractors", "seed", "inner_learning_rate",
-           "tau", "final_return", "best_window_return", "draw"]  # fmt: skip
+COLUMNS = [
+    "panel",
+    "objective",
+    "model_hidden",
+    "distractors",
+    "seed",
+    "inner_learning_rate",
+    "tau",
+    "final_return",
+    "best_window_return",
+    "draw",
+]
 MEASURES = ("final_return", "best_window_return")
 
 
@@ -38,7 +49,7 @@ def make(
     *,
     budget: str = "paper",
     sweeps: Sequence[str | Path] = (),
-    engine: str = "local",
+    engine: Engine = "local",
     workers: int | None = None,
     progress: bool = True,
 ) -> list[Path]:
@@ -86,8 +97,11 @@ def _draw(data: Data, chosen: pd.DataFrame, table: pd.DataFrame, budget: str) ->
         means = table[table["panel"] == panel]
         _panel(axes, part, means, PANELS[panel])
         axes.set_xlabel(labels[panel])
-        axes.set_title(f"{'small models' if panel == 'left' else 'noise in the state'}, "
-                       f"{part['env'].iloc[0]}", fontsize=9, loc="left")  # fmt: skip
+        axes.set_title(
+            f"{'small models' if panel == 'left' else 'noise in the state'}, {part['env'].iloc[0]}",
+            fontsize=9,
+            loc="left",
+        )
         if place == 0:
             axes.set_ylabel("final return")
             axes.legend(loc="best")
@@ -112,14 +126,25 @@ def _panel(axes: Axes, part: pd.DataFrame, means: pd.DataFrame, column: str) -> 
         for dead in (False, True):
             mine = seeds[(seeds["draw"] == "dead") == dead]
             axes.plot(
-                mine[column].map(place) + shift, mine["final_return"], linestyle="none",
-                marker="x" if dead else ".", markersize=4, markeredgewidth=0.8,
-                color=shown.colour, alpha=0.4, zorder=1.5,
-            )  # fmt: skip
+                mine[column].map(place) + shift,
+                mine["final_return"],
+                linestyle="none",
+                marker="x" if dead else ".",
+                markersize=4,
+                markeredgewidth=0.8,
+                color=shown.colour,
+                alpha=0.4,
+                zorder=1.5,
+            )
         mean = means[means["objective"] == name].sort_values(column)
         axes.errorbar(
-            mean[column].map(place), mean["mean"], mean["standard_error"].fillna(0),
-            color=shown.colour, marker=shown.marker, capsize=2.5, label=shown.label,
-        )  # fmt: skip
+            mean[column].map(place),
+            mean["mean"],
+            mean["standard_error"].fillna(0),
+            color=shown.colour,
+            marker=shown.marker,
+            capsize=2.5,
+            label=shown.label,
+        )
     axes.set_xticks(range(len(values)), [str(value) for value in values])
     axes.set_ylim(0, None)

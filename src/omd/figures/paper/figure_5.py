@@ -26,6 +26,7 @@ from omd.figures.style import (
     watermark,
 )
 from omd.runs import files
+from omd.sweeps.driver import Engine
 from omd.sweeps.trained import Trained, Trajectory
 
 SWEEPS = {
@@ -62,7 +63,7 @@ def make(
     *,
     budget: str = "paper",
     sweeps: Sequence[str | Path] = (),
-    engine: str = "local",
+    engine: Engine = "local",
     workers: int | None = None,
     progress: bool = True,
 ) -> list[Path]:
@@ -87,9 +88,11 @@ def make(
     columns = ["objective", "model_hidden", "seed", "step", "model_mse", "episode_return"]
     rows = frame.sort_values(["objective", "model_hidden", "seed", "step"])[columns]
     random = chosen.assign(
-        objective="random", step=chosen["steps"], model_mse=chosen["random_model_mse"],
+        objective="random",
+        step=chosen["steps"],
+        model_mse=chosen["random_model_mse"],
         episode_return=chosen["initial_return"],
-    )  # fmt: skip
+    )
     random = random.drop_duplicates(["model_hidden", "seed"])
     rows = pd.concat([rows, random[columns]], ignore_index=True)
     paths = save(figure, out, NAME, rows.to_dict("records"), data.record)
@@ -217,9 +220,12 @@ def _draw(
 
 def _coordinate(axes: Axes, found: Predictions, i: int, title: str) -> None:
     axes.plot(
-        found.true[:SHOWN, i], color=GREY, linewidth=2.2, alpha=0.6,
+        found.true[:SHOWN, i],
+        color=GREY,
+        linewidth=2.2,
+        alpha=0.6,
         label="true next state",
-    )  # fmt: skip
+    )
     for objective, values in found.by.items():
         shown = look(objective)
         axes.plot(values[:SHOWN, i], color=shown.colour, linewidth=1, label=shown.label)

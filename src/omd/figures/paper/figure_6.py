@@ -43,7 +43,7 @@ class ExactOrIdentity(AbstractMethod):
     def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
         exact, _ = Elimination().solve(vjp, g)
         u = jax.tree.map(lambda x, y: jnp.where(self.exact, x, y), exact, g)
-        return u, of_approximation(vjp, u, g, 0, check)
+        return u, of_approximation(vjp, u, g, 0, check=check)
 
 
 class Settings(NamedTuple):
@@ -120,9 +120,13 @@ def _run(
     design = Design(mdp, BELLMAN_ERROR, logit_temperature=scale)
     theta, q = uniform_starts(jnp.asarray(seed), *mdp.reward.shape)
     lanes = Lanes(
-        theta, q, jnp.full(len(seed), jnp.inf), jnp.asarray(seed), jnp.asarray(sigma),
+        theta,
+        q,
+        jnp.full(len(seed), jnp.inf),
+        jnp.asarray(seed),
+        jnp.asarray(sigma),
         ExactOrIdentity(jnp.asarray(exact)),
-    )  # fmt: skip
+    )
     free = _unprojected
     end = descend(design, lanes, projection=free, max_steps=setting.max_steps)
     return jax.tree.map(np.asarray, end)

@@ -14,6 +14,7 @@ from omd.analysis.statistics import aggregate
 from omd.figures.curves import draw_over_steps
 from omd.figures.paper.swept import Data, describe, load
 from omd.figures.style import PALETTE, caption, new_figure, save, save_table, styled, watermark
+from omd.sweeps.driver import Engine
 
 SWEEPS = {
     "smoke": ("smoke-figure-7",),
@@ -29,7 +30,7 @@ def make(
     *,
     budget: str = "paper",
     sweeps: Sequence[str | Path] = (),
-    engine: str = "local",
+    engine: Engine = "local",
     workers: int | None = None,
     progress: bool = True,
 ) -> list[Path]:

@@ -39,14 +39,14 @@ def make(out: Path, *, runs: Sequence[str | Path]) -> list[Path]:
     """Writes figure-8.png, .pdf, .csv (a line an evaluation) and .json from run folders.
 
     Runs of one objective, width and number of distractors are pooled. Plain SAC (`none`) has no
-    width: it is a line across the left panel. Settings that objectives don't share are told in the
+    width: it is a line across the left panel. Settings that objectives don't share are named in the
     caption. Raises `InputError` where there are no numbers, where runs differ in what the figure
     doesn't show, or hold the same seed of the same point twice.
     """
     loaded = [load(folder) for folder in runs]
     frame = _frame(loaded)
     panels = pd.concat([_panel_of(frame, panel) for panel in PANELS], ignore_index=True)
-    figure = _draw(panels, loaded, _told(frame))
+    figure = _draw(panels, loaded, _settings_noted(frame))
     record = {
         "figure": 8,
         "runs": [{"name": run.folder.name, "settings": run.config.to_dict()} for run in loaded],
@@ -92,7 +92,7 @@ def _frame(runs: Sequence[Run]) -> pd.DataFrame:
     return frame
 
 
-def _told(frame: pd.DataFrame) -> str:
+def _settings_noted(frame: pd.DataFrame) -> str:
     """The settings that objectives don't share, and a hypergradient other than the paper's."""
     sentences = []
     for name in OWN:
@@ -100,8 +100,8 @@ def _told(frame: pd.DataFrame) -> str:
         rows = each[each["objective"].map(lambda text, n=name: _concerns(n, text))]
         values = rows.groupby(name)["objective"].apply(lambda part: " and ".join(map(_name, part)))
         if len(values) > 1 or (name == "hypergradient" and "identity" not in values.index):
-            told = "; ".join(f"{value} ({names})" for value, names in values.items())
-            sentences.append(f" {name.replace('_', ' ')}: {told}." if told else "")
+            notes = "; ".join(f"{value} ({names})" for value, names in values.items())
+            sentences.append(f" {name.replace('_', ' ')}: {notes}." if notes else "")
     return "".join(sentences)
 
 
@@ -121,7 +121,7 @@ def _panel_of(frame: pd.DataFrame, panel: str) -> pd.DataFrame:
 
 
 @styled
-def _draw(panels: pd.DataFrame, runs: Sequence[Run], told: str) -> Figure:
+def _draw(panels: pd.DataFrame, runs: Sequence[Run], notes: str) -> Figure:
     figure = new_figure(8.8, 6.6)
     axes = figure.subplots(2, 2)
     labels = {"left": "units in the model's hidden layers", "right": "distractors"}
@@ -142,7 +142,7 @@ def _draw(panels: pd.DataFrame, runs: Sequence[Run], told: str) -> Figure:
         figure,
         f"{runs[0].config.steps:,} steps; {_seeds(panels)}; final return: mean of the last {LAST} "
         "evaluations. Points: mean ± standard error; dots: seeds. Curves: mean over seeds and one "
-        f"standard error, at the {WIDTH} units wide model on the right.{told}" + unfinished,
+        f"standard error, at the {WIDTH} units wide model on the right.{notes}" + unfinished,
     )
     figure.tight_layout(rect=(0, 0.06, 1, 1))
     return figure
@@ -187,14 +187,24 @@ def _points(axes: Axes, rows: pd.DataFrame, column: str) -> None:
         mean, error = groups.mean(), groups.sem().fillna(0)
         places = part[column].map(place).to_numpy(float) + shift
         axes.plot(
-            places, part["episode_return"], linestyle="none", marker=".", markersize=4,
-            color=colour, alpha=0.4, zorder=1.5,
-        )  # fmt: skip
+            places,
+            part["episode_return"],
+            linestyle="none",
+            marker=".",
+            markersize=4,
+            color=colour,
+            alpha=0.4,
+            zorder=1.5,
+        )
         axes.errorbar(
-            [place[value] + shift for value in mean.index], mean.to_numpy(float),
-            error.to_numpy(float), color=colour,
-            marker=look(name).marker, capsize=2.5, label=label,
-        )  # fmt: skip
+            [place[value] + shift for value in mean.index],
+            mean.to_numpy(float),
+            error.to_numpy(float),
+            color=colour,
+            marker=look(name).marker,
+            capsize=2.5,
+            label=label,
+        )
     axes.set_xticks(range(len(values)), [str(value) for value in values])
     axes.set_xlim(-0.5, len(values) - 0.5)
     axes.legend(loc="best")
@@ -211,12 +221,16 @@ def _curves(axes: Axes, rows: pd.DataFrame, column: str) -> None:
         mean = wide.mean(axis=1)
         known = "" if pd.isna(value) else f", {value}"
         axes.plot(
-            wide.index, mean, color=colour, linestyle=dash.get(value, "-"),
+            wide.index,
+            mean,
+            color=colour,
+            linestyle=dash.get(value, "-"),
             label=_name(name) + known,
-        )  # fmt: skip
+        )
         if wide.shape[1] > 1:
             error = wide.std(axis=1, ddof=1) / np.sqrt(wide.shape[1])
-            axes.fill_between(wide.index, mean - error, mean + error, color=colour, alpha=0.15,
-                              linewidth=0)  # fmt: skip
+            axes.fill_between(
+                wide.index, mean - error, mean + error, color=colour, alpha=0.15, linewidth=0
+            )
     axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x >= 1000 else f"{x:g}")
     axes.legend(loc="best", fontsize=7)

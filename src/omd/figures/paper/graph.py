@@ -99,14 +99,26 @@ def _arrow(axes: Axes, points: list[np.ndarray], colour: str) -> None:
 
 def _write(axes: Axes, place: np.ndarray, label: str, colour: str) -> None:
     axes.text(
-        place[0], place[1], label, ha="center", va="center", fontsize=7, color=colour, zorder=5,
+        place[0],
+        place[1],
+        label,
+        ha="center",
+        va="center",
+        fontsize=7,
+        color=colour,
+        zorder=5,
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
-    )  # fmt: skip
+    )
 
 
 def legend(axes: Axes) -> None:
     """What the tuples mean."""
     axes.text(
-        0.0, -0.02, "on the edges: (action, reward, probability, Q)", transform=axes.transAxes,
-        fontsize=7, color=GREY, va="top",
-    )  # fmt: skip
+        0.0,
+        -0.02,
+        "on the edges: (action, reward, probability, Q)",
+        transform=axes.transAxes,
+        fontsize=7,
+        color=GREY,
+        va="top",
+    )

@@ -38,7 +38,7 @@ def load(
     budget: str,
     folders: Sequence[str | pathlib.Path],
     *,
-    engine: str = "local",
+    engine: driver.Engine = "local",
     workers: int | None = None,
     progress: bool = True,
 ) -> Data:

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from omd.errors import InputError
-from omd.sweeps.display import Screen
 from omd.sweeps.plan import Machine
+from omd.sweeps.screen import Screen
 from omd.sweeps.store import Sweep
 
 ATTEMPTS = 3

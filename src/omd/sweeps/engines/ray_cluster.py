@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from omd.errors import InputError, install
-from omd.sweeps.display import Screen
 from omd.sweeps.engines.local import ATTEMPTS, POLL_SECONDS
 from omd.sweeps.plan import Group, Machine
+from omd.sweeps.screen import Screen
 from omd.sweeps.store import Sweep
 
 CPU_VARIABLES = {"NPROC": "1"}

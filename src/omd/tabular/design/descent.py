@@ -127,18 +127,28 @@ def _lane(shared, lane, *, projection, optimizer, max_steps, tolerance) -> Desig
         return loss, slope, q
 
     end = first_order(
-        evaluate, lane.theta, lane.q, optimizer=optimizer, max_steps=max_steps,
-        tolerance=tolerance, project=lambda theta: projection(theta, lane.norm_bound),
-    )  # fmt: skip
+        evaluate,
+        lane.theta,
+        lane.q,
+        optimizer=optimizer,
+        max_steps=max_steps,
+        tolerance=tolerance,
+        project=lambda theta: projection(theta, lane.norm_bound),
+    )
     theta, q = end.variables, end.memory
     if not design.objective.of_solution:
         q = design.solution(theta, q)
     last = noise(end.step)
     noisy = q if last is None else q + last
     return Designed(
-        theta, q, design.expected_return(q), design.expected_return(noisy), end.loss, end.step,
+        theta,
+        q,
+        design.expected_return(q),
+        design.expected_return(noisy),
+        end.loss,
+        end.step,
         end.status,
-    )  # fmt: skip
+    )
 
 
 class Progress(NamedTuple):
@@ -197,9 +207,15 @@ def first_order(
 
     infinity = jnp.asarray(jnp.inf, jax.tree.leaves(variables)[0].dtype)
     start = Progress(
-        variables, memory, infinity, jax.tree.map(jnp.zeros_like, variables),
-        optimizer.init(variables), jnp.asarray(-1), jnp.asarray(False), jnp.asarray(True),
-    )  # fmt: skip
+        variables,
+        memory,
+        infinity,
+        jax.tree.map(jnp.zeros_like, variables),
+        optimizer.init(variables),
+        jnp.asarray(-1),
+        jnp.asarray(False),
+        jnp.asarray(True),
+    )
     return jax.lax.while_loop(going, body, start)
 
 

@@ -118,10 +118,14 @@ def saddle_point(
         return loss, slope._replace(multiplier=-h), h
 
     return first_order(
-        evaluate, Variables(primal, multiplier), jnp.zeros_like(multiplier), optimizer=both,
+        evaluate,
+        Variables(primal, multiplier),
+        jnp.zeros_like(multiplier),
+        optimizer=both,
         project=lambda variables: variables._replace(primal=project(variables.primal)),
-        max_steps=max_steps, tolerance=tolerance,
-    )  # fmt: skip
+        max_steps=max_steps,
+        tolerance=tolerance,
+    )
 
 
 def _labels(variables: Variables) -> PyTree:
@@ -134,9 +138,14 @@ def _find(
     design, lanes, penalty, multiplier_rate, optimizer, projection, max_steps, tolerance
 ) -> Saddle:
     run = partial(
-        _lane, penalty=penalty, multiplier_rate=multiplier_rate, optimizer=optimizer,
-        projection=projection, max_steps=max_steps, tolerance=tolerance,
-    )  # fmt: skip
+        _lane,
+        penalty=penalty,
+        multiplier_rate=multiplier_rate,
+        optimizer=optimizer,
+        projection=projection,
+        max_steps=max_steps,
+        tolerance=tolerance,
+    )
     return map_lanes(run, design, lanes)
 
 
@@ -152,12 +161,25 @@ def _lane(
         return projection(theta, lane.norm_bound), q
 
     end = saddle_point(
-        parts, (lane.theta, lane.q), jnp.zeros_like(lane.q), penalty=penalty,
-        multiplier_rate=multiplier_rate, optimizer=optimizer, project=project,
-        max_steps=max_steps, tolerance=tolerance,
-    )  # fmt: skip
+        parts,
+        (lane.theta, lane.q),
+        jnp.zeros_like(lane.q),
+        penalty=penalty,
+        multiplier_rate=multiplier_rate,
+        optimizer=optimizer,
+        project=project,
+        max_steps=max_steps,
+        tolerance=tolerance,
+    )
     (theta, q), multiplier = end.variables
     return Saddle(
-        theta, q, multiplier, end.loss, jnp.abs(end.memory).max(), design.expected_return(q),
-        design.expected_return(design.solution(theta, q)), end.step, end.status,
-    )  # fmt: skip
+        theta,
+        q,
+        multiplier,
+        end.loss,
+        jnp.abs(end.memory).max(),
+        design.expected_return(q),
+        design.expected_return(design.solution(theta, q)),
+        end.step,
+        end.status,
+    )

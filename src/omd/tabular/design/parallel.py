@@ -53,11 +53,9 @@ def check_lanes(lanes: Lanes) -> None:
 
 
 def cheaply(effort: int) -> dict[str, Any]:
-    """Compiler options for programs that run for less time than they compile.
+    """Compiler options for programs that run for less time than they compile (docs/performance.md).
 
-    Lanes make thousands of passes over small kernels: the last efforts of LLVM (of 0 to 3) gain
-    nothing on them, nor do XLA's newer kernel emitters on a CPU, which take twice as long to
-    compile.
+    `effort` is LLVM's, of 0 to 3.
     """
     if jax.config.values["jax_disable_most_optimizations"]:
         effort = 0

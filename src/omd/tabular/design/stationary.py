@@ -114,9 +114,13 @@ def _find(design, lanes, tolerance, max_steps, max_step_length) -> Stationary:
 
 def _lane(design, lane, *, tolerance, max_steps, max_step_length) -> Stationary:
     run = partial(
-        _start, design, norm_bound=lane.norm_bound, tolerance=tolerance, max_steps=max_steps,
+        _start,
+        design,
+        norm_bound=lane.norm_bound,
+        tolerance=tolerance,
+        max_steps=max_steps,
         max_step_length=max_step_length,
-    )  # fmt: skip
+    )
     ends = jax.vmap(run)(lane.theta, lane.q)
     converged = ends.residual <= tolerance
     losses = jnp.where(jnp.isnan(ends.loss), jnp.inf, ends.loss)
@@ -187,10 +191,16 @@ def _start(design, theta, q0, *, norm_bound, tolerance, max_steps, max_step_leng
         # the first pass evaluates the start itself (slope 0) and accepts it (history ∞)
         first = state.step == 0
         yes = _State(
-            x, q, loss, slope, residual, state.step + 1,
+            x,
+            q,
+            loss,
+            slope,
+            residual,
+            state.step + 1,
             jnp.where(first, _first_length(residual), _length(x - state.x, slope - state.slope)),
-            jnp.ones_like(loss), jnp.where(first, loss, history),
-        )  # fmt: skip
+            jnp.ones_like(loss),
+            jnp.where(first, loss, history),
+        )
         no = state._replace(step=state.step + 1, fraction=_shorter(state, loss, slope_along))
         return jax.tree.map(partial(jnp.where, accepted), yes, no)
 
@@ -199,9 +209,16 @@ def _start(design, theta, q0, *, norm_bound, tolerance, max_steps, max_step_leng
 
     zero, infinity = jnp.zeros_like(norm_bound), jnp.full_like(norm_bound, jnp.inf)
     start = _State(
-        project(point), q0, infinity, jnp.zeros_like(point), infinity, jnp.asarray(0), zero, zero,
+        project(point),
+        q0,
+        infinity,
+        jnp.zeros_like(point),
+        infinity,
+        jnp.asarray(0),
+        zero,
+        zero,
         jnp.full_like(point, jnp.inf, shape=MEMORY),
-    )  # fmt: skip
+    )
     end = jax.lax.while_loop(going, body, start)
     return _End(unravel(end.x), end.q, end.loss, end.residual, end.step)
 

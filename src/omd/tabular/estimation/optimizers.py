@@ -71,10 +71,13 @@ class SciPy(Optimizer):
             return seen[key]
 
         end = minimize(
-            lambda x: float(at(x)[0]), np.asarray(x0), jac=lambda x: at(x)[1],
-            hess=lambda x: at(x)[2], method="trust-exact",
+            lambda x: float(at(x)[0]),
+            np.asarray(x0),
+            jac=lambda x: at(x)[1],
+            hess=lambda x: at(x)[2],
+            method="trust-exact",
             options={"gtol": self.tolerance, "maxiter": limit},
-        )  # fmt: skip
+        )
         return Found(end.x, int(end.nit), str(end.message))
 
     def constrained(
@@ -88,11 +91,17 @@ class SciPy(Optimizer):
             return float(value), np.asarray(slope)
 
         end = minimize(
-            parts, np.asarray(x0), jac=True, method="SLSQP",
-            constraints={"type": "eq", "fun": lambda x: missing(x)[0],
-                         "jac": lambda x: missing(x)[1]},
+            parts,
+            np.asarray(x0),
+            jac=True,
+            method="SLSQP",
+            constraints={
+                "type": "eq",
+                "fun": lambda x: missing(x)[0],
+                "jac": lambda x: missing(x)[1],
+            },
             options={"maxiter": limit, "ftol": 1e-14},
-        )  # fmt: skip
+        )
         return Found(end.x, int(end.nit), str(end.message))
 
 
@@ -117,9 +126,16 @@ class Optax(Optimizer):
         self, loss: Function, violation: Function, x0: Float[Array, " N"], args: Any, limit: int
     ) -> Found:
         x, count = _saddle(
-            loss, violation, x0, args, self.transformation, self.penalty, self.multiplier_rate,
-            self.tolerance, limit,
-        )  # fmt: skip
+            loss,
+            violation,
+            x0,
+            args,
+            self.transformation,
+            self.penalty,
+            self.multiplier_rate,
+            self.tolerance,
+            limit,
+        )
         return Found(np.asarray(x), int(count), _ended(int(count), limit))
 
 
@@ -196,11 +212,15 @@ def _descended(loss, x0, args, transformation, tolerance, limit):
 @eqx.filter_jit
 def _saddle(loss, violation, x0, args, transformation, penalty, multiplier_rate, tolerance, limit):
     end = saddle_point(
-        lambda x: (loss(x, args), violation(x, args)), x0,
-        jnp.zeros(jax.eval_shape(violation, x0, args).shape), penalty=penalty,
-        multiplier_rate=multiplier_rate, optimizer=transformation, max_steps=limit,
+        lambda x: (loss(x, args), violation(x, args)),
+        x0,
+        jnp.zeros(jax.eval_shape(violation, x0, args).shape),
+        penalty=penalty,
+        multiplier_rate=multiplier_rate,
+        optimizer=transformation,
+        max_steps=limit,
         tolerance=tolerance,
-    )  # fmt: skip
+    )
     return end.variables.primal, end.step
 
 
@@ -215,9 +235,13 @@ def _rooted(loss, violation, x0, args, solver, limit):
     slope, (gap, jacobian) = jax.grad(loss)(x0, args), _linear(violation, x0, args)
     multiplier = -jnp.linalg.solve(jacobian[:, -gap.size :].T, slope[-gap.size :])
     return optimistix.root_find(
-        lambda w, args: conditions(w, None, args), solver, implicit.KKT(x0, multiplier), args,
-        max_steps=limit, throw=False,
-    )  # fmt: skip
+        lambda w, args: conditions(w, None, args),
+        solver,
+        implicit.KKT(x0, multiplier),
+        args,
+        max_steps=limit,
+        throw=False,
+    )
 
 
 def _ended(count: int, limit: int) -> str:

@@ -34,13 +34,13 @@ class Meter:
         """Fraction of the work, groups and lane-steps done, lane-steps/s and seconds left."""
         work, steps = 0.0, 0
         for group, weight in zip(self.sweep.groups, self._weights, strict=True):
-            whole = self.sweep.lanes[group.lanes[0]].steps
+            length = self.sweep.lanes[group.lanes[0]].steps
             if group.number in self._done or self.sweep.done(group):
                 self._done.add(group.number)
-                step = whole
+                step = length
             else:
                 step = self.sweep.step(group)
-            work += weight * step / whole
+            work += weight * step / length
             steps += step * len(group.lanes)
         now = time.monotonic()
         self._history.append((now, work, steps))
@@ -68,7 +68,7 @@ class Screen(NamedTuple):
 
 
 @contextlib.contextmanager
-def display(sweep: Sweep, shown: bool) -> Iterator[Screen]:
+def display(sweep: Sweep, *, shown: bool) -> Iterator[Screen]:
     """Progress on standard error, or nothing unless `shown`."""
     console = rich.console.Console(stderr=True)
     if not shown:
@@ -78,7 +78,7 @@ def display(sweep: Sweep, shown: bool) -> Iterator[Screen]:
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True, markup=False)
 
-    meter, told = Meter(sweep), time.monotonic()
+    meter, reported = Meter(sweep), time.monotonic()
     if console.is_terminal:
         columns = (
             rich.progress.TextColumn("[bold]{task.description}"),
@@ -98,10 +98,10 @@ def display(sweep: Sweep, shown: bool) -> Iterator[Screen]:
     else:
 
         def line() -> None:
-            nonlocal told
+            nonlocal reported
             seen = meter.look()
-            if time.monotonic() - told > LINE_SECONDS:
-                told = time.monotonic()
+            if time.monotonic() - reported > LINE_SECONDS:
+                reported = time.monotonic()
                 text = f"{seen['fraction']:.1%} of {sweep.name}  {describe(sweep, seen)}"
                 say(text)
 
