@@ -326,10 +326,10 @@ class Factored(Kernel):
     controlled part, so 10⁴ × 10⁴ states need no row of their 10⁸.
     """
 
-    controlled: Kernel
-    """p(y'|y, a), [Y, A, Y']."""
-    exogenous: Kernel
-    """q(x'|x), [X, 1, X']."""
+    controlled: Kernel = eqx.field(converter=lambda rows: as_kernel(rows))
+    """p(y'|y, a), [Y, A, Y'], a kernel or a dense array."""
+    exogenous: Kernel = eqx.field(converter=lambda rows: as_kernel(rows))
+    """q(x'|x), [X, 1, X'], a kernel or a dense array."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
