@@ -291,7 +291,8 @@ def _evaluate(
 
 def modified(problem, v, q, thresholds, limit, *, impatient=False):
     """`improving`; where a sweep under π costs as much as an improvement, improvements only."""
-    if problem.temperature is not None and problem.kernel.terms < problem.kernel.shape[-1]:
+    soft_rows = problem.temperature is not None and problem.kernel.terms < problem.kernel.shape[-1]
+    if soft_rows or problem.policy is not None:
         return stepping(shifted_value_iteration, CHUNK)(problem, v, q, thresholds, limit)
     return improving(problem, v, q, thresholds, limit, impatient=impatient)
 
