@@ -1,29 +1,37 @@
 """Ours beside QuantEcon, mdpsolver, jaxdp and pymdptoolbox, to one certified residual.
 
-    python benchmarks/mdp_solvers.py                                     # the table of the docs
-    python benchmarks/mdp_solvers.py --states 1000 --discount 0.9 --repeats 1     # a quick look
+    python benchmarks/mdp_solvers.py                       # goes on where its CSV ends
+    python benchmarks/mdp_solvers.py --states 1000 --family grid --budget 60     # a quick look
+    python benchmarks/mdp_solvers.py draw                  # table and picture of the CSV only
     python benchmarks/mdp_solvers.py memory --states 10000000
 
-A cell is a family, a size, a discount and an operator. All solvers of a cell run one after another,
-each in a process of its own, on the same arrays; each must reach ‖v − Bv‖∞ ≤ tolerance · ‖v‖∞,
-measured by the same NumPy code, or the cell says what it reached. Time is the best of some
-runs after a first one (compilation apart); memory is the peak of the process less that after
-building the arrays. What is not installed is left out (madupite, which needs PETSc, is not
-wired). Pin the cores from outside. Needs the extra `bench`.
+A cell is a family, a size, a discount and an operator. All solvers of a family and a size run one
+after another, each in a process of its own, on the same arrays; each must reach
+‖v − Bv‖∞ ≤ tolerance · max|r|, measured by the same NumPy code, or the cell says what it reached.
+Time is the best of some runs after a first one (compilation apart); memory is the peak of the
+process so far less that after building the arrays. A solver that took longer than the limit for a
+cell isn't asked for larger discounts, nor for more states at that discount.
+
+Rows go to results/tabular/solvers.csv as they come, and a run that ended (`--budget` seconds, or by
+hand) goes on where the file ends. Table and picture are beside it. What is not installed is left
+out; madupite has no package at PyPI and needs PETSc and MPI. Pin the cores from outside. Needs the
+extra `bench`.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import importlib.metadata
 import importlib.util
 import json
 import math
 import resource
+import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,13 +91,13 @@ def look_ahead(tables: Tables, discount: float, v: np.ndarray) -> np.ndarray:
 
 
 def residual(tables: Tables, discount: float, temperature: float, v: np.ndarray) -> float:
-    """‖v − Bv‖∞ / ‖v‖∞, hard where the temperature is 0."""
+    """‖v − Bv‖∞ / max|r|, hard where the temperature is 0."""
     q = look_ahead(tables, discount, v)
     top = q.max(axis=-1)
     image = top
     if temperature:
         image = top + temperature * np.log(np.exp((q - top[:, None]) / temperature).sum(-1))
-    return float(np.abs(v - image).max() / np.abs(v).max())
+    return float(np.abs(v - image).max() / np.abs(tables[2]).max())
 
 
 Solve = Callable[[], np.ndarray]
@@ -271,45 +279,72 @@ SOLVERS: dict[str, tuple[str, Callable[..., Solve], bool]] = {
 SOFT = ("omd modified policy iteration", "omd inexact policy iteration")
 
 
-def case(name: str, family: str, states: int, discount: float, temperature: float,
-         tolerance: float, repeats: int) -> dict[str, Any]:  # fmt: skip
-    """One solver on one cell, in this process."""
+DEFAULT = "omd inexact policy iteration"
+"""What `tabular.solve` takes above 256 states."""
+KEYS = ("family", "states", "solver", "discount", "operator")
+
+
+def serve(solver: str, family: str, states: int, settings: dict[str, Any]) -> None:
+    """Answers each line of input, a discount and an operator, with a line of figures."""
     tables = build(family, states)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    solve = SOLVERS[name][1](tables, discount, temperature, tolerance)
-    start = time.perf_counter()
-    v = solve()
-    times = [time.perf_counter() - start]
-    first = times[0]
-    for _ in range(repeats):
-        start = time.perf_counter()
-        v = solve()
-        times.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {
-        "first": first,
-        "seconds": min(times),
-        "memory_gb": (peak - before) / 1e6,
-        "residual": residual(tables, discount, temperature, np.asarray(v, float)),
-    }
+    for line in sys.stdin:
+        discount, operator = json.loads(line)
+        temperature = settings["temperature"] if operator == "soft" else 0.0
+        solve = SOLVERS[solver][1](tables, discount, temperature, settings["tolerance"])
+        times = []
+        while len(times) <= settings["repeats"] and sum(times[1:]) <= settings["limit"]:
+            start = time.perf_counter()
+            v = solve()
+            times.append(time.perf_counter() - start)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        row = {
+            "first": times[0],
+            "seconds": min(times),
+            "memory_gb": (peak - before) / 1e6,
+            "residual": residual(tables, discount, temperature, np.asarray(v, float)),
+        }
+        print(json.dumps(row), flush=True)
 
 
-def ask(limit: float, **settings: Any) -> dict[str, Any]:
-    """The result of one case from a process of its own, or {"status": why there is none}."""
-    command = [sys.executable, __file__, "case", json.dumps(settings)]
+def ask(
+    solver: str, family: str, states: int, cells: list[tuple[float, str]],
+    settings: dict[str, Any],
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """One row a cell, or the reason why there is none, from one process for all cells.
+
+    What compiles, the first cell of an operator, gets a minute; others three times the limit.
+    """
+    command = [sys.executable, __file__, "serve", json.dumps([solver, family, states, settings])]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    compiled = set()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
-    except subprocess.TimeoutExpired:
-        return {"status": f"none within {limit:.0f} s"}
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
-        return {"status": last[:70]}
-    return json.loads(done.stdout.strip().splitlines()[-1])
+        for cell in cells:
+            patience = 3 * settings["limit"] + (0 if cell[1] in compiled else 60)
+            compiled.add(cell[1])
+            print(json.dumps(cell), file=process.stdin, flush=True)
+            if not select.select([process.stdout], [], [], patience)[0]:
+                yield {"status": f"none within {patience:.0f} s"}
+                return
+            line = process.stdout.readline()
+            if not line:
+                process.wait()
+                last = (process.stderr.read().strip().splitlines() or ["no answer"])[-1]
+                yield {"status": last[:70]}
+                return
+            yield json.loads(line)
+    except BrokenPipeError:
+        yield {"status": "the process ended"}
+    finally:
+        process.kill()
+        process.wait()
 
 
 def versions() -> str:
     found = []
-    for package in ("jax", "numpy", "quantecon", "mdpsolver", "jaxdp", "pymdptoolbox"):
+    for package in ("jax", "numpy", "quantecon", "mdpsolver", "jaxdp", "pymdptoolbox", "madupite"):
         try:
             found.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
@@ -317,32 +352,87 @@ def versions() -> str:
     return ", ".join(found)
 
 
-def compare(options: argparse.Namespace) -> list[dict[str, Any]]:
-    print(versions())
-    installed = {
-        name: importlib.util.find_spec({"pymdptoolbox": "mdptoolbox", "omd-rl": "omd"}.get(p, p))
-        for name, (p, *_) in SOLVERS.items()
-    }
-    rows = []
-    for family in options.family:
-        for states in options.states:
-            for discount in options.discount:
-                for operator in options.operator:
-                    temperature = options.temperature if operator == "soft" else 0.0
-                    print(f"\n{family}, {states} states, γ = {discount}, {operator}")
-                    for name in SOFT if operator == "soft" else SOLVERS:
-                        if installed[name] is None or (SOLVERS[name][2] and states > DENSE_LIMIT):
-                            continue
-                        row = ask(
-                            options.limit, name=name, family=family, states=states,
-                            discount=discount, temperature=temperature,
-                            tolerance=options.tolerance, repeats=options.repeats,
-                        )  # fmt: skip
-                        cell = (name, family, states, discount, operator)
-                        names = ("solver", "family", "states", "discount", "operator")
-                        rows.append({**dict(zip(names, cell, strict=True)), **row})
-                        print(f"  {name:38s}", _line(row, options.tolerance), flush=True)
+def compare(options: argparse.Namespace) -> None:
+    """Fills the CSV until all is there or the budget is used up."""
+    begin = time.monotonic()
+    settings = {k: getattr(options, k) for k in ("temperature", "tolerance", "repeats", "limit")}
+    modules = {"pymdptoolbox": "mdptoolbox", "omd-rl": "omd"}
+    solvers = [
+        name for name, (package, *_) in SOLVERS.items()
+        if importlib.util.find_spec(modules.get(package, package))
+    ]  # fmt: skip
+    rows = read(options.out)
+    for states in options.states:
+        for family in options.family:
+            for solver in solvers:
+                if SOLVERS[solver][2] and states > DENSE_LIMIT:
+                    continue
+                operators = [o for o in options.operator if o == "hard" or solver in SOFT]
+                cells = [
+                    (discount, operator)
+                    for operator in operators
+                    for discount in sorted(options.discount)
+                    if (family, states, solver, discount, operator) not in rows
+                ]
+                if not cells:
+                    continue
+                if time.monotonic() - begin > options.budget:
+                    print(f"the budget of {options.budget:.0f} s is used up; run again to go on")
+                    return
+                print(f"{family}, {states} states, {solver}", flush=True)
+                hopeful = [c for c in cells if not hopeless(rows, family, states, solver, *c)]
+                found = iter(ask(solver, family, states, hopeful, settings))
+                for cell in cells:
+                    row = next(found, None) if cell in hopeful else None
+                    row = row or {"status": "not asked: too slow in an easier cell"}
+                    key = (family, states, solver, *cell)
+                    rows[key] = dict(zip(KEYS, key, strict=True)) | row
+                    append(options.out, rows[key])
+                    print(
+                        f"  γ = {cell[0]}, {cell[1]}: {_line(row, options.tolerance)}", flush=True
+                    )
+    print("all cells are there")
+
+
+def hopeless(
+    rows: dict[tuple, dict[str, Any]], family: str, states: int, solver: str, discount: float,
+    operator: str,
+) -> bool:  # fmt: skip
+    """Whether fewer states failed, or took so long that these would take ten minutes."""
+    for (f, n, s, g, o), row in rows.items():
+        if (f, s, g, o) == (family, solver, discount, operator) and n < states:
+            seconds = row.get("seconds")
+            if seconds is None or seconds * states / n > 600:
+                return True
+    return False
+
+
+COLUMNS = (*KEYS, "seconds", "first", "memory_gb", "residual", "status")
+
+
+def read(path: Path) -> dict[tuple, dict[str, Any]]:
+    """The rows of a CSV by their keys; none where there is no file."""
+    if not path.exists():
+        return {}
+    rows = {}
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            figures = {k: float(row[k]) for k in COLUMNS[5:9] if row[k]}
+            key = (row["family"], int(row["states"]), row["solver"], float(row["discount"]),
+                   row["operator"])  # fmt: skip
+            status = {"status": row["status"]} if row["status"] else {}
+            rows[key] = dict(zip(KEYS, key, strict=True)) | figures | status
     return rows
+
+
+def append(path: Path, row: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    with path.open("a", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
 
 
 def _line(row: dict[str, Any], tolerance: float) -> str:
@@ -355,34 +445,114 @@ def _line(row: dict[str, Any], tolerance: float) -> str:
     )
 
 
+def draw(options: argparse.Namespace) -> None:
+    """The table (Markdown) and the picture of what the CSV holds, beside it."""
+    rows = [r for r in read(options.out).values() if r["operator"] == "hard"]
+    good = [r for r in rows if r.get("residual", math.inf) <= options.tolerance]
+    if not good:
+        sys.exit(f"{options.out} has no row within the tolerance yet")
+    lines = [
+        "| family | states | γ | omd (default) | GB | best of the others | GB | ratio |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    cells = sorted({(r["family"], r["states"], r["discount"]) for r in good})
+    lost = []
+    for cell in cells:
+        here = [r for r in good if (r["family"], r["states"], r["discount"]) == cell]
+        ours = next((r for r in here if r["solver"] == DEFAULT), None)
+        others = [r for r in here if not r["solver"].startswith("omd")]
+        best = min(others, key=lambda r: r["seconds"], default=None)
+        ratio = best["seconds"] / ours["seconds"] if ours and best else math.nan
+        if ratio < 1:
+            lost.append(f"{cell[0]}, {cell[1]} states, γ = {cell[2]} ({best['solver']})")
+        of = [
+            f"{r['seconds']:.4f} s{name} | {r['memory_gb']:.2f}" if r else "none | "
+            for r, name in ((ours, ""), (best, f" ({best['solver']})" if best else ""))
+        ]
+        family, states, discount = cell
+        lines.append(f"| {family} | {states} | {discount} | {of[0]} | {of[1]} | {ratio:.1f} |")
+    text = "\n".join(lines)
+    note = "Not the fastest: " + ("; ".join(lost) or "nowhere") + "."
+    about = f"{versions()}; residual of all: at most {options.tolerance:g} max|r|."
+    options.out.with_suffix(".md").write_text(f"{about}\n\n{text}\n\n{note}\n", encoding="utf-8")
+    print(note)
+    _picture(good, options.out.with_suffix(".png"))
+
+
+def _picture(good: list[dict[str, Any]], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    families, sizes = (sorted({r[k] for r in good}) for k in ("family", "states"))
+    packages = list(dict.fromkeys(r["solver"].split()[0] for r in good))
+    discounts = sorted({r["discount"] for r in good})
+    figure, axes = plt.subplots(
+        len(sizes), len(families), figsize=(2.6 * len(families), 2.2 * len(sizes) + 0.6),
+        layout="constrained", sharex=True, sharey="row", squeeze=False,
+    )  # fmt: skip
+    for i, states in enumerate(sizes):
+        for j, family in enumerate(families):
+            for k, package in enumerate(packages):
+                best = {}
+                for r in good:
+                    mine = r["solver"] == DEFAULT if package == "omd" else (
+                        r["solver"].startswith(package))  # fmt: skip
+                    if mine and (r["family"], r["states"]) == (family, states):
+                        g = discounts.index(r["discount"])
+                        best[g] = min(r["seconds"], best.get(g, math.inf))
+                style = {"color": "black", "lw": 2} if package == "omd" else {"color": f"C{k}"}
+                at = sorted(best)
+                axes[i, j].plot(at, [best[g] for g in at], "o-", ms=3, label=package, **style)
+            axes[i, j].set_yscale("log")
+            axes[i, j].set_xticks(range(len(discounts)), [f"{g:g}" for g in discounts])
+            axes[i, j].set_xlim(-0.3, len(discounts) - 0.7)
+            if i == 0:
+                axes[i, j].set_title(family, fontsize=10)
+        axes[i, 0].set_ylabel(f"{states:,} states\nseconds")
+    figure.supxlabel("discount", fontsize=10)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def memory(options: argparse.Namespace) -> None:
+    """One soft solve by size, and what the process grew by."""
+    settings = {"temperature": options.temperature, "tolerance": options.tolerance}
+    settings |= {"repeats": 0, "limit": 1200.0}
+    for states in options.states:
+        for row in ask(DEFAULT, "garnet", states, [(0.95, "soft")], settings):
+            print(f"garnet, {states} states, soft:", _line(row, options.tolerance))
+
+
 def main() -> None:
-    if sys.argv[1:2] == ["case"]:
-        print(json.dumps(case(**json.loads(sys.argv[2]))))
+    if sys.argv[1:2] == ["serve"]:
+        serve(*json.loads(sys.argv[2]))
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", nargs="?", choices=("compare", "memory"), default="compare")
+    parser.add_argument("part", nargs="?", choices=("compare", "draw", "memory"), default="compare")
     parser.add_argument("--family", nargs="+", choices=FAMILIES, default=list(FAMILIES))
-    parser.add_argument("--states", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    parser.add_argument(
+        "--states", type=int, nargs="+", default=[1_000, 100_000, 10_000, 1_000_000],
+        help="sizes in the order in which they are measured",
+    )  # fmt: skip
     parser.add_argument("--discount", type=float, nargs="+", default=[0.9, 0.99, 0.9999])
     parser.add_argument("--operator", nargs="+", choices=("hard", "soft"), default=["hard", "soft"])
     parser.add_argument("--temperature", type=float, default=0.05)
     parser.add_argument("--tolerance", type=float, default=1e-8, help="of the relative residual")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--limit", type=float, default=120.0, help="seconds a solver may take")
-    parser.add_argument("--out", type=Path, help="a CSV of all rows")
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--limit", type=float, default=5.0, help="seconds a solve may take")
+    parser.add_argument("--budget", type=float, default=660.0, help="seconds until it stops")
+    parser.add_argument("--out", type=Path, default=Path("results/tabular/solvers.csv"))
     options = parser.parse_args()
     if options.part == "memory":
-        for states in options.states:
-            row = ask(3600, name="omd inexact policy iteration", family="garnet", states=states,
-                      discount=0.95, temperature=0.05, tolerance=1e-8, repeats=0)  # fmt: skip
-            print(f"garnet, {states} states, soft:", _line(row, 1e-8))
+        memory(options)
         return
-    rows = compare(options)
-    if options.out:
-        import pandas as pd
-
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame(rows).to_csv(options.out, index=False)
+    print(versions())
+    if options.part == "compare":
+        compare(options)
+    draw(options)
 
 
 if __name__ == "__main__":

@@ -283,3 +283,27 @@ def test_derivative_in_the_discount_of_a_cycle_is_the_analytic_one(states, spars
     step = 1e-6
     difference = (start(gamma + step) - start(gamma - step)) / (2 * step)
     np.testing.assert_allclose(difference, wanted, rtol=1e-4)
+
+
+@pytest.mark.parametrize("states", [20, 300], ids=["dense solves", "sweeps"])
+def test_gradients_in_jax_default_precision(states):
+    """Of sparse tables, by both operators, in both modes: a foreign error or cut numbers before."""
+
+    def gradients():
+        mdp = tabular.garnet(3, states, 3, 2, discount=0.9, sparse=True)
+
+        def value(weights, reward, discount):
+            model = tabular.MDP(tabular.Successors(mdp.transition.index, weights), reward, discount)
+            soft = tabular.solve(model, 0.5).v[0]
+            return soft + tabular.solve(model, operator="hard").v[0]
+
+        where = (mdp.transition.probability, mdp.reward, mdp.discount)
+        reverse = jax.jit(jax.grad(value, argnums=(0, 1, 2)))(*where)
+        return (*reverse, jax.jit(jax.jacfwd(value, argnums=2))(*where))
+
+    wanted = gradients()
+    with jax.enable_x64(False):
+        got = gradients()
+    for a, b in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6 * np.abs(b).max())
+    np.testing.assert_allclose(wanted[3], wanted[2], rtol=1e-9)

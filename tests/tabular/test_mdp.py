@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental import sparse
+from jaxtyping import TypeCheckError
 
 from omd import tabular
 from omd.errors import InputError
@@ -61,6 +62,7 @@ def changed(array, at, value):
         ((P, R, 0.9, [1.0]), r"initial has shape \(1,\) where transition asks for \[S\] = \(2,\)"),
         ((P.astype(complex), R, 0.9), r"transition must be an array of real numbers"),
         ((P.astype(str), R, 0.9), r"its type is <U32"),
+        (([[[1.0], [1.0, 0.0]]], R, 0.9), r"transition must be an array, but its rows have diff"),
         (
             (tabular.Successors(np.full((2, 2, 1), 2), np.ones((2, 2, 1))), R, 0.9),
             r"successor index\(0, 0, 0\) is 2, but states are numbered 0 to 1",
@@ -87,6 +89,19 @@ def test_bad_input_is_one_sentence_at_construction(arguments, sentence):
     with pytest.raises(InputError, match=sentence) as caught:
         tabular.MDP(*arguments)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"mask": [[0.5, 1], [1, 1]]}, r"mask\(0, 0\) is 0.5; give True or False"),
+        ({"states": "ab"}, "states must be a list of labels, but is 'ab'"),
+        ({"states": ["a", "a"]}, "states needs 2 different labels, but has 2, of which 1 differ"),
+    ],
+)
+def test_bad_masks_and_labels(settings, sentence):
+    with pytest.raises((InputError, TypeCheckError), match=f"{sentence}|type-check"):
+        tabular.MDP(P, R, 0.9, **settings)
 
 
 def test_rounding_of_the_given_precision_is_accepted():

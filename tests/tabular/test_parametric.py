@@ -63,5 +63,7 @@ def test_bad_models():
     broken[0, 1] = np.nan
     with pytest.raises(InputError, match=r"features\(0, 1, 0\) is nan"):
         tabular.linear_rewards(mdp, broken)
+    with pytest.raises(InputError, match=r"theta has shape \(2,\) where there are 1 features"):
+        tabular.linear_rewards(mdp, np.ones((6, 3, 1)))([1.0, 2.0])
     with pytest.raises(InputError, match=r"must return \(transition, reward\)"):
         tabular.Parametrised(lambda theta: theta, 0.9)([1.0])

@@ -1,3 +1,4 @@
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -253,6 +254,7 @@ def test_integer_tables_count_as_double():
     chain = [[[1, 0], [0, 1]], [[0, 1], [1, 0]]]
     mdp = tabular.MDP(chain, [[16_777_217, 0], [0, 0]], 0.5)
     assert mdp.reward.dtype == jnp.float64
+    assert mdp.transition.dtype == jnp.float64
     assert tabular.solve(mdp, operator="hard").v[0] == 2 * 16_777_217
 
 
@@ -370,11 +372,53 @@ def test_a_product_of_chains_is_the_product_written_out():
         np.testing.assert_allclose(found.q, wanted.q, rtol=1e-11)
 
 
-def test_krylov_steps_spare_sweeps_near_one():
-    """A walk of 300 cells mixes slowly: 10⁵ sweeps at γ = 0.9999, a few hundred with GMRES."""
-    mdp = tabular.grid_world(1, 300, slip=0.2, discount=0.9999, sparse=True)
-    wanted = tabular.solve(mdp, 0.05, method="newton")
-    found = tabular.solve(mdp, 0.05, method="inexact_policy_iteration")
-    assert found.status == tabular.Status.CONVERGED, found.message
-    np.testing.assert_allclose(found.q, wanted.q, rtol=1e-9, atol=1e-9)
-    assert found.iterations < 5000
+@pytest.mark.parametrize("cells", [300, 1100], ids=["factorised at once", "after BiCGStab"])
+def test_a_walk_near_one_needs_few_sweeps(cells):
+    """It mixes slowly: 10⁵ sweeps at γ = 0.9999, without a linear solve."""
+    mdp = tabular.grid_world(1, cells, slip=0.2, discount=0.9999, sparse=True)
+    # every step to the right succeeds with 0.8, else one stays or goes on: v by backward induction
+    solution = tabular.solve(mdp, operator="hard")
+    wanted = np.zeros(cells)
+    for s in range(cells - 2, -1, -1):
+        # with 0.2 a side step hits the border and keeps the walker in place
+        wanted[s] = 0.8 * ((s == cells - 2) + 0.9999 * wanted[s + 1]) / (1 - 0.9999 * 0.2)
+    np.testing.assert_allclose(solution.v, wanted, rtol=1e-9)
+    assert solution.status == tabular.Status.CONVERGED, solution.message
+    assert solution.iterations < 5000
+
+    def total(reward):
+        return tabular.solve(eqx.tree_at(lambda m: m.reward, mdp, reward), 0.05).v.sum()
+
+    # discounted visits from each cell
+    visits = jax.jit(jax.grad(total))(mdp.reward)
+    np.testing.assert_allclose(visits.sum(), cells / (1 - 0.9999), rtol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["newton", "inexact_policy_iteration"])
+def test_rewards_near_the_smallest_numbers_are_not_called_accurate(method):
+    """XLA takes numbers below 2e-308 for 0."""
+    base = tabular.garnet(1, 7, 3, 3, discount=0.99)
+    for scale in (1e-250, 1e-304):
+        mdp = tabular.MDP(base.transition, np.asarray(base.reward) * scale, 0.99)
+        solution = tabular.solve(mdp, operator="hard", method=method)
+        wanted = tabular.solve(base, operator="hard").v
+        apart = np.abs(np.asarray(solution.v) / scale - wanted).max() / wanted.max()
+        assert apart <= 1e-6 or solution.status == tabular.Status.INACCURATE
+        assert scale < 1e-300 or solution.status == tabular.Status.CONVERGED
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"tolerance": -1.0}, "tolerance must be a finite number above 0, but is -1.0"),
+        ({"tolerance": np.nan}, "but is nan; leave it out"),
+        ({"tolerance": np.ones(2)}, r"tolerance must be one number, but has shape \(2,\)"),
+        ({"max_iterations": 0}, "max_iterations must be a whole number of at least 1"),
+        ({"max_iterations": 10**12}, "below 2147483648"),
+        ({"temperature": "1"}, "temperature must be a real number, but is '1'"),
+        ({"temperature": True}, "temperature must be a real number, but is True"),
+    ],
+)
+def test_numbers_asked_of_a_solve(settings, sentence):
+    with pytest.raises((InputError, TypeCheckError), match=f"{sentence}|type-check"):
+        tabular.solve(tabular.paper_mdp(), **settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable
 
@@ -49,7 +50,7 @@ def make_train(config: Config) -> Callable[[Array], tuple[LaneState, Metrics]]:
     ]
 
     def chunk(
-        state: LaneState, steps: int, *, learn: bool, evaluated: bool
+        state: LaneState, _: None, *, steps: int, learn: bool, evaluated: bool
     ) -> tuple[LaneState, Metrics | None]:
         state, metrics = program.advance(state, steps, learn=learn)
         del metrics["finite"]
@@ -61,11 +62,9 @@ def make_train(config: Config) -> Callable[[Array], tuple[LaneState, Metrics]]:
         records = [jax.tree.map(lambda x: x[None], program.evaluate(state))]
         for kind, alike in itertools.groupby(kinds):
             count = len(list(alike))
-            state, record = jax.lax.scan(
-                lambda state, _, kind=kind: chunk(state, kind[0], learn=kind[1], evaluated=kind[2]),
-                state,
-                length=count,
-            )
+            steps, learn, evaluated = kind
+            same = functools.partial(chunk, steps=steps, learn=learn, evaluated=evaluated)
+            state, record = jax.lax.scan(same, state, length=count)
             if record is not None:
                 records.append(record)
         names = dict.fromkeys(name for record in records for name in record)
@@ -76,8 +75,8 @@ def make_train(config: Config) -> Callable[[Array], tuple[LaneState, Metrics]]:
             )
             for name in names
         }
-        steps = [0, *(end for end, _, evaluated in chunks if evaluated)]
-        return jax.tree.map(lambda x: x[0], state), {"step": jnp.array(steps), **metrics}
+        ends = [0, *(end for end, _, evaluated in chunks if evaluated)]
+        return jax.tree.map(lambda x: x[0], state), {"step": jnp.array(ends), **metrics}
 
     return train
 

@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse
 
 from omd.errors import InputError
+from omd.tabular.checks import check_count
 from omd.tabular.kernels import Numbers, Successors, check_pairs, lists_of_successors
 from omd.tabular.mdp import MDP
 
@@ -36,7 +37,10 @@ def garnet(
     points, rewards are uniform in [0, 1), the start is uniform. One seed gives one MDP, dense or
     sparse alike. Raises `InputError` where branching lies outside 1..states.
     """
-    if min(states, actions) < 1 or not 1 <= branching <= states:
+    for name, count in (("states", states), ("actions", actions), ("branching", branching)):
+        check_count(name, count)
+    check_count("seed", seed, 0)
+    if not 1 <= branching <= states:
         raise InputError(
             f"garnet needs states, actions >= 1 and branching between 1 and the number of states, "
             f"but got states={states}, actions={actions}, branching={branching}; lower branching."
@@ -72,6 +76,8 @@ def grid_world(
     over the open cells that are no goals. Walls are states that nothing reaches. Raises
     `InputError` for a cell outside the grid, slip outside [0, 1] or no open cell to start from.
     """
+    check_count("rows", rows)
+    check_count("columns", columns)
     cells = rows * columns
     goal = _cells("goals", [(rows - 1, columns - 1)] if goals is None else goals, rows, columns)
     wall = _cells("walls", walls, rows, columns)
@@ -111,7 +117,10 @@ def from_gymnasium(id: str, *, discount: float = 0.99, sparse: bool = False, **k
     there is one state more than Gymnasium has. Time limits are left out. Raises `InputError` for
     an environment without a table.
     """
-    environment = gymnasium.make(id, **kwargs)
+    try:
+        environment = gymnasium.make(id, **kwargs)
+    except (gymnasium.error.Error, TypeError) as error:
+        raise InputError(f"Gymnasium can't make {id!r}: {str(error).splitlines()[0]}") from error
     try:
         table = getattr(environment.unwrapped, "P", None)
         start = getattr(environment.unwrapped, "initial_state_distrib", None)
@@ -185,6 +194,11 @@ def from_callables(
     `InputError` for a state without actions, a successor that is no state, and as `MDP`.
     """
     number = {state: i for i, state in enumerate(states)}
+    if not number or len(number) != len(states):
+        raise InputError(
+            f"states needs different ones, at least one, but has {len(states)}, of which "
+            f"{len(number)} differ."
+        )
     offered = [list(actions(state)) for state in states]
     labels = list(dict.fromkeys(action for some in offered for action in some))
     outcomes = {
@@ -245,7 +259,10 @@ def _distinct(rng: np.random.Generator, rows: int, states: int, branching: int) 
 
 def _cells(name: str, cells: Iterable[tuple[int, int]], rows: int, columns: int) -> np.ndarray:
     mask = np.zeros((rows, columns), bool)
-    for row, column in cells:
+    for cell in cells:
+        if np.shape(cell) != (2,):
+            raise InputError(f"{name} must be cells (row, column), but one is {cell!r}.")
+        row, column = cell
         if not (0 <= row < rows and 0 <= column < columns):
             raise InputError(
                 f"{name} has the cell {(row, column)} outside the grid of {rows} x {columns}; "

@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from omd.errors import InputError
+from omd.tabular.checks import check_count, one_number, real_array
 from omd.tabular.kernels import Numbers
 from omd.tabular.mdp import MDP
 from omd.tabular.solvers import Operator, check_operator, check_temperature, wide_problem
@@ -42,24 +43,27 @@ def solve_finite(
     Raises `InputError` for a horizon below 1, a terminal value of another shape, a discount outside
     [0, 1], and as `solve` for operator and temperature.
     """
-    if not isinstance(horizon, int) or horizon < 1:
-        raise InputError(f"horizon must be a whole number of at least 1, but is {horizon!r}.")
-    if terminal is not None and np.shape(terminal) != (mdp.num_states,):
+    check_count("horizon", horizon)
+    if terminal is not None and np.shape(real_array("terminal", terminal)) != (mdp.num_states,):
         raise InputError(
             f"terminal has shape {np.shape(terminal)} where the MDP asks for [S] = "
             f"({mdp.num_states},); give one value for each state."
         )
+    if terminal is not None and not isinstance(terminal, jax.core.Tracer):
+        lost = ~np.isfinite(np.asarray(terminal))
+        if lost.any():
+            raise InputError(f"terminal[{int(lost.argmax())}] is not finite; give finite values.")
     check_operator(operator)
     with jax.enable_x64(True):
         alpha = None if operator == "hard" else check_temperature(temperature)
         problem = wide_problem(mdp, alpha)
         if discount is not None:
-            gamma = jnp.asarray(discount, jnp.float64)
+            gamma = one_number("discount", discount)
             if not isinstance(gamma, jax.core.Tracer) and not 0 <= float(gamma) <= 1:
                 raise InputError(f"discount must lie in [0, 1], but is {discount}.")
             problem = problem._replace(discount=gamma)
         last = jnp.zeros(mdp.num_states) if terminal is None else terminal
-        return _induction(mdp, problem, jnp.asarray(last, jnp.float64), horizon)
+        return _induction(mdp, problem, jnp.asarray(last, jnp.float64), int(horizon))
 
 
 @eqx.filter_jit

@@ -73,6 +73,10 @@ class Kernel(eqx.Module):
         return self.expected(v)
 
     @abc.abstractmethod
+    def flowed(self, flow: Float[Array, "S A"]) -> Float[Array, " S"]:
+        """Σ_s,a flow(s, a) p(s'|s, a), the transpose of `swept`, for such loops too."""
+
+    @abc.abstractmethod
     def chain(self, weights: Float[Array, "S A"]) -> Float[Array, "S S"]:
         """Σ_a weights(s, a) p(s'|s, a), as a dense matrix."""
 
@@ -160,6 +164,9 @@ class Rows(Kernel):
 
     def expected(self, v: Float[ArrayLike, " T"]) -> Float[Array, "S A"]:
         return _dot(self.probability, v, (((2,), (0,)), ((), ())))
+
+    def flowed(self, flow: Float[Array, "S A"]) -> Float[Array, " T"]:
+        return _dot(flow, self.probability, (((0, 1), (0, 1)), ((), ())))
 
     def chain(self, weights: Float[Array, "S A"]) -> Float[Array, "S T"]:
         return _dot(weights, self.probability, (((1,), (1,)), ((0,), (0,))))
@@ -252,7 +259,9 @@ class Successors(Kernel):
         return Successors(self.index, _first_where_masked(self.probability, mask))
 
     def expected(self, v: Float[ArrayLike, " S"]) -> Float[Array, "S A"]:
-        return (self.probability * _looked_up(jnp.asarray(v), self.index)).sum(axis=-1)
+        # fused with the sum, a lookup takes ten times as long
+        found = jax.lax.optimization_barrier(_looked_up(jnp.asarray(v), self.index))
+        return (self.probability * found).sum(axis=-1)
 
     def swept(self, v: Float[Array, " S"]) -> Float[Array, "S A"]:
         # a sum of K gathers is one pass for XLA, a gather [S, A, K] is not
@@ -264,6 +273,10 @@ class Successors(Kernel):
                 mode="promise_in_bounds", wrap_negative_indices=False
             )
         return mean
+
+    def flowed(self, flow: Float[Array, "S A"]) -> Float[Array, " S"]:
+        added = flow[..., None] * self.probability
+        return jnp.zeros(self.shape[0], added.dtype).at[self.index].add(added)
 
     def chain(self, weights: Float[Array, "S A"]) -> Float[Array, "S S"]:
         states = self.shape[0]
@@ -315,10 +328,10 @@ class Factored(Kernel):
     controlled part, so 10⁴ × 10⁴ states need no row of their 10⁸.
     """
 
-    controlled: Kernel
-    """p(y'|y, a), [Y, A, Y']."""
-    exogenous: Kernel
-    """q(x'|x), [X, 1, X']."""
+    controlled: Kernel = eqx.field(converter=lambda rows: as_kernel(rows))
+    """p(y'|y, a), [Y, A, Y'], a kernel or a dense array."""
+    exogenous: Kernel = eqx.field(converter=lambda rows: as_kernel(rows))
+    """q(x'|x), [X, 1, X'], a kernel or a dense array."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -367,6 +380,10 @@ class Factored(Kernel):
         grid = jax.vmap(lambda row: over(self.exogenous, row)[:, 0])(grid)
         image = jax.vmap(lambda column: over(self.controlled, column), 1, 1)(grid)
         return image.reshape(y * x, actions)
+
+    def flowed(self, flow: Float[Array, "S A"]) -> Float[Array, " S"]:
+        like = jax.ShapeDtypeStruct(self.shape[:1], flow.dtype)
+        return jax.linear_transpose(self.swept, like)(flow)[0]
 
     def chain(self, weights: Float[Array, "S A"]) -> Float[Array, "S S"]:
         (y, actions, _), x = self.controlled.shape, self.exogenous.shape[0]
@@ -449,6 +466,10 @@ class _OfAnother(Kernel):
     def swept(self, v: Float[Array, " S"]) -> Float[Array, "S 1"]:
         return self._one(self.kernel.swept(v))
 
+    def flowed(self, flow: Float[Array, "S 1"]) -> Float[Array, " S"]:
+        like = jax.ShapeDtypeStruct(self.kernel.shape[:2], flow.dtype)
+        return self.kernel.flowed(jax.linear_transpose(self._one, like)(flow)[0])
+
     def chosen(self, action: Int[Array, " S"]) -> Kernel:
         return self
 
@@ -525,11 +546,13 @@ def _looked_up(v: Float[Array, " S"], index: Any) -> Float[Array, "S A K"]:
         x, y = right
         return x.at[index].add(y), y
 
-    right = v, jnp.zeros(jnp.shape(index), v.dtype)
+    # zeros that count as linear in v
+    right = v, jnp.broadcast_to(0 * v[0], jnp.shape(index))
     both = jax.lax.custom_linear_solve(
         lambda found: (found[0], found[1] - found[0][index]), right, solve, transposed
     )
-    return both[1]
+    # a part that nobody uses has no cotangent, and JAX asks for one
+    return both[1] + 0 * both[0][0]
 
 
 def _first_where_masked(probability: Any, mask: Bool[np.ndarray, "S A"]) -> Any:

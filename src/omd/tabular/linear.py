@@ -29,6 +29,9 @@ KRYLOV_STEPS = 1000
 FEW_STEPS = 50
 """The same where a sparse factorisation can take over."""
 
+AT_ONCE = 1000
+"""Up to this many states a sparse factorisation is cheap, whatever it fills in."""
+
 CHUNK = 64
 """Sweeps between two looks at how fast they are."""
 
@@ -55,8 +58,7 @@ class Chain(NamedTuple):
 
     def backward(self, x: Float[Array, " S"]) -> Float[Array, " S"]:
         """Wᵀ x."""
-        transpose = jax.linear_transpose(lambda v: self.kernel.expected(v)[:, 0], x)
-        return transpose(x)[0]
+        return self.kernel.flowed(x[:, None])
 
     def system(self, x: Float[Array, " S"]) -> Float[Array, " S"]:
         """(I − W) x, differentiable in x and in W."""
@@ -119,6 +121,8 @@ def corrected(
 
     if lists is None:
         return krylov(KRYLOV_STEPS)
+    if right.size <= AT_ONCE:
+        return factorised_solve(*lists, right, transposed=transposed)
     x = krylov(FEW_STEPS)
     met = norm(right - x + product(x)) <= 1e-2 * norm(right)
     return jax.lax.cond(

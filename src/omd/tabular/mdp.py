@@ -13,6 +13,7 @@ from jax.experimental import sparse
 from jaxtyping import Array, Bool, Float
 
 from omd.errors import InputError
+from omd.tabular.checks import real_array
 from omd.tabular.kernels import Kernel, Numbers, as_kernel, from_jax_sparse
 
 Transitions = Float[Array, "S A S"] | Kernel
@@ -65,12 +66,12 @@ class MDP(eqx.Module):
         if isinstance(transition, sparse.BCOO | sparse.BCSR):
             transition = from_jax_sparse(transition)
         kernel = as_kernel(
-            transition if isinstance(transition, Kernel) else _array("transition", transition)
+            transition if isinstance(transition, Kernel) else real_array("transition", transition)
         )
-        reward = _array("reward", reward)
-        discount = _array("discount", discount)
-        initial = None if initial is None else _array("initial", initial)
-        mask = None if mask is None else _array("mask", mask)
+        reward = real_array("reward", reward)
+        discount = real_array("discount", discount)
+        initial = None if initial is None else real_array("initial", initial)
+        mask = None if mask is None else real_array("mask", mask)
         _check_shapes(kernel, reward, discount, initial, mask)
         self.states = _labels("states", states, kernel.shape[0])
         self.actions = _labels("actions", actions, kernel.shape[1])
@@ -137,6 +138,8 @@ class _Names:
 def _labels(name: str, labels: Sequence[str] | None, count: int) -> tuple[str, ...] | None:
     if labels is None:
         return None
+    if isinstance(labels, str) or not isinstance(labels, Sequence | np.ndarray):
+        raise InputError(f"{name} must be a list of labels, but is {labels!r}; give one for each.")
     found = tuple(map(str, labels))
     if len(found) != count or len(set(found)) != count:
         raise InputError(
@@ -151,19 +154,6 @@ def _find(name: str, labels: tuple[str, ...] | None, label: str) -> int:
         known = "none" if labels is None else ", ".join(labels[:10])
         raise InputError(f"no label {label!r} among the {name}; known: {known}.")
     return labels.index(label)
-
-
-def _array(name: str, value: Any) -> Any:
-    """`value` as an array of numbers in its own precision, so that checks see what was given."""
-    array = value if isinstance(value, jax.Array) else np.asarray(value)
-    if not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool) or jnp.issubdtype(
-        array.dtype, jnp.complexfloating
-    ):
-        raise InputError(
-            f"{name} must be an array of real numbers, but its type is {array.dtype}; "
-            "convert it to floating point."
-        )
-    return array
 
 
 def _precision(kernel: Kernel, reward: Any) -> Any:
@@ -216,6 +206,10 @@ def _check_rows(
             mask = ~forbidden if given is None else given.astype(bool) & ~forbidden
     known = None if mask is None else _concrete(mask)
     if known is not None:
+        unclear = (known != 0) & (known != 1)
+        if unclear.any():
+            at = _first(unclear)
+            raise InputError(f"mask{at} is {known[at]}; give True or False for each pair.")
         known = known.astype(bool)
         empty = ~known.any(axis=-1)
         if empty.any():

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Float, PyTree
 
 from omd.errors import InputError
+from omd.tabular.checks import real_array
 from omd.tabular.kernels import Numbers
 from omd.tabular.mdp import MDP
 
@@ -50,6 +51,12 @@ class _Linear(eqx.Module):
     features: Float[ArrayLike, "S A K"]
 
     def __call__(self, theta: Numbers) -> tuple[Any, Any]:
+        count = np.shape(self.features)[-1]
+        if np.shape(real_array("theta", theta)) != (count,):
+            raise InputError(
+                f"theta has shape {np.shape(theta)} where there are {count} features; give one "
+                "number for each."
+            )
         return self.transition, jnp.asarray(self.features) @ jnp.asarray(theta)
 
 
@@ -58,8 +65,8 @@ def linear_rewards(mdp: MDP, features: Numbers) -> Parametrised:
 
     Raises `InputError` for features of another shape or that are not finite.
     """
-    table = np.asarray(features)
-    if table.ndim != 3 or table.shape[:2] != mdp.reward.shape:
+    table = np.asarray(real_array("features", features))
+    if table.ndim != 3 or not table.size or table.shape[:2] != mdp.reward.shape:
         raise InputError(
             f"features have shape {table.shape} where the MDP asks for [S, A, K] = "
             f"({mdp.num_states}, {mdp.num_actions}, K); give K numbers for each state and action."

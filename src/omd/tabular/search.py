@@ -234,29 +234,34 @@ def newton(problem: Problem, state: State, finest: Scalar) -> Float[Array, " S"]
     return state.v + solve_dense(problem.kernel, policy, problem.discount, gap)
 
 
-def improving(problem, v, q, thresholds, limit):
+def improving(problem, v, q, thresholds, limit, *, impatient=False):
     """The `advance` of modified policy iteration: one improvement of π and some sweeps of
     v = r^π + γP^π v, then a shift.
 
     The sweeps go on until the spread of their increments has shrunk to a tenth or, once the best
     action changes in few states, to what the thresholds ask; then comes the shift of
-    `shifted_value_iteration`. All products are matrix-free.
+    `shifted_value_iteration`. All products are matrix-free. Where `impatient`, it ends early once
+    the best actions stay but the sweeps don't bring their value about.
     """
 
     def unfinished(carry):
-        v, q, _, count = carry
+        v, q, _, stuck, count = carry
         outside = (jnp.abs(problem.value(q) - v) > thresholds).any()
-        return outside & (count < jnp.minimum(CHUNK, limit))
+        return outside & ~stuck & (count < jnp.minimum(CHUNK, limit))
 
     def once(carry):
-        v, q, best, count = carry
+        v, q, best, _, count = carry
         now = best_action(q)
         settled = (now != best).mean() <= SETTLED
-        v = _evaluate(problem, State(v, q, problem.value(q)), settled, thresholds.max())
-        return v, problem.swept(v), now, count + 1
+        image = problem.value(q)
+        there = _evaluate(problem, State(v, q, image), settled, thresholds.max())
+        after = problem.swept(there)
+        left = jnp.abs(problem.value(after) - there).max() > SLOW * jnp.abs(image - v).max()
+        stuck = (now == best).all() & left if impatient else jnp.asarray(False)
+        return there, after, now, stuck, count + 1
 
-    start = (v, q, jnp.full(v.shape, -1), jnp.int32(0))
-    v, q, _, count = jax.lax.while_loop(unfinished, once, start)
+    start = (v, q, jnp.full(v.shape, -1), jnp.asarray(False), jnp.int32(0))
+    v, q, _, _, count = jax.lax.while_loop(unfinished, once, start)
     return v, q, count
 
 
@@ -283,22 +288,23 @@ def _evaluate(
     return image + _shift(problem, gap.min(), gap.max())
 
 
-def modified(problem, v, q, thresholds, limit):
+def modified(problem, v, q, thresholds, limit, *, impatient=False):
     """`improving`; where a sweep under π costs as much as an improvement, improvements only."""
-    if problem.temperature is not None and problem.kernel.terms < problem.kernel.shape[-1]:
+    soft_rows = problem.temperature is not None and problem.kernel.terms < problem.kernel.shape[-1]
+    if soft_rows or problem.policy is not None:
         return stepping(shifted_value_iteration, CHUNK)(problem, v, q, thresholds, limit)
-    return improving(problem, v, q, thresholds, limit)
+    return improving(problem, v, q, thresholds, limit, impatient=impatient)
 
 
 def inexact(problem, v, q, thresholds, limit):
     """The `advance` of inexact policy iteration: `modified`, and where its sweeps are slow, a
-    Newton step by BiCGStab.
+    Newton step by `corrected`.
 
     Slow is what leaves more than `SLOW` of the gap after a chunk; sweeps contract by γ only
     where the chain mixes slowly, and at γ = 0.9999 would go on for 10⁵ times.
     """
     before = jnp.abs(problem.value(q) - v).max()
-    v, q, count = modified(problem, v, q, thresholds, limit)
+    v, q, count = modified(problem, v, q, thresholds, limit, impatient=True)
     gap = problem.value(q) - v
 
     def leap():

@@ -17,6 +17,7 @@ from omd import implicit
 from omd.errors import InputError
 from omd.tabular import search
 from omd.tabular.adjoint import differentiable
+from omd.tabular.checks import check_count, one_number, real_array
 from omd.tabular.kernels import Numbers, as_kernel
 from omd.tabular.linear import resolvent
 from omd.tabular.mdp import MDP
@@ -142,7 +143,7 @@ def solve(
     if default_iterations is None:
         default_iterations = 100 + mdp.num_states
     iterations = default_iterations if max_iterations is None else max_iterations
-    if q0 is not None and np.shape(q0) != mdp.reward.shape:
+    if q0 is not None and np.shape(real_array("q0", q0)) != mdp.reward.shape:
         raise InputError(
             f"q0 has shape {np.shape(q0)} where the MDP asks for [S, A] = {mdp.reward.shape}; "
             "give one value for each state and action."
@@ -208,8 +209,8 @@ def _solution(mdp, problem, fixed, v, q, value, goal, count, limit, policy=None)
     residual = jnp.where(_mask(mdp), factor * gap.max(), 0).max()
     # an ulp or four of what was added up; the thresholds are 32 of it, or what was asked for
     uncertain = gap + jnp.where(goal.absolute > 0, 4 * eps * jnp.abs(v), allowed / 8)
-    # what is smaller than the smallest normal number was taken for 0
-    uncertain = uncertain + jnp.where(v == 0, 0, jnp.finfo(v.dtype).tiny)
+    # terms below the smallest normal number were taken for 0
+    uncertain = uncertain + jnp.where(v == 0, 0, 64 * jnp.finfo(v.dtype).tiny)
     if fixed.uniform:
         error = fixed.discount * uncertain.max() / (1 - fixed.discount)
     else:
@@ -316,7 +317,7 @@ def _evaluated(mdp, policy, method, tolerance, max_iterations) -> tuple[Solution
         )
     if method == "auto":
         method = "dense" if mdp.num_states <= DENSE_STATES else "krylov"
-    _check_policy(mdp, policy)
+    check_policy(mdp, policy)
     goal, limit = _goal(tolerance, max_iterations)
     return _evaluate(mdp, jnp.asarray(policy), method, goal, limit)
 
@@ -366,7 +367,7 @@ def check_operator(operator: str) -> None:
 
 def check_temperature(temperature: ArrayLike) -> Float[Array, ""]:
     """The temperature in float64; `InputError` where it is not one number above 0."""
-    alpha = _one_number("temperature", temperature)
+    alpha = one_number("temperature", temperature)
     if not isinstance(alpha, jax.core.Tracer) and not 0 < np.asarray(alpha) < np.inf:
         raise InputError(
             f"the soft operator needs a finite temperature above 0, but it is {temperature}; "
@@ -375,20 +376,13 @@ def check_temperature(temperature: ArrayLike) -> Float[Array, ""]:
     return alpha
 
 
-def check_count(name: str, value: int) -> None:
-    """Raises `InputError` where a number of iterations is no whole number from 1 to 2³¹ − 1."""
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or not 1 <= value < 2**31:
-        raise InputError(f"{name} must be a whole number from 1 to 2147483647, but is {value!r}.")
-
-
 def _goal(tolerance: ArrayLike | None, max_iterations: int) -> tuple[Goal, Int[Array, ""]]:
     """Where a search stops; to be called where 64-bit numbers are enabled."""
     check_count("max_iterations", max_iterations)
     limit = jnp.asarray(max_iterations, jnp.int32)
     if tolerance is None:
         return Goal(jnp.asarray(0.0)), limit
-    asked = _one_number("tolerance", tolerance)
+    asked = one_number("tolerance", tolerance)
     if not isinstance(asked, jax.core.Tracer) and not 0 < np.asarray(asked) < np.inf:
         raise InputError(
             f"tolerance must be a finite number above 0, but is {tolerance}; leave it out for all "
@@ -397,19 +391,9 @@ def _goal(tolerance: ArrayLike | None, max_iterations: int) -> tuple[Goal, Int[A
     return Goal(asked), limit
 
 
-def _one_number(name: str, value: Any) -> Float[Array, ""]:
-    """The value in float64; `InputError` where it is not one real number."""
-    seen = value if isinstance(value, jax.Array) else np.asarray(value)
-    if not (jnp.issubdtype(seen.dtype, jnp.floating) or jnp.issubdtype(seen.dtype, jnp.integer)):
-        raise InputError(f"{name} must be a real number, but is {value!r}.")
-    if seen.shape != ():
-        raise InputError(
-            f"{name} must be one number, but has shape {seen.shape}; vmap over several."
-        )
-    return jnp.asarray(seen, jnp.float64)
-
-
-def _check_policy(mdp: MDP, policy: Numbers) -> None:
+def check_policy(mdp: MDP, policy: Numbers) -> None:
+    """Raises `InputError` where a policy is none for this MDP; values where they are concrete."""
+    policy = real_array("policy", policy)
     if np.shape(policy) != mdp.reward.shape:
         raise InputError(
             f"policy has shape {np.shape(policy)} where the MDP asks for [S, A] = "

@@ -185,14 +185,24 @@ def test_bad_observations():
         ([np.nan], {}, "theta0 must be finite"),
         ([0.0], {"temperature": -1.0}, "finite temperature above 0, but it is -1"),
         ([0.0], {"penalty": -1.0}, "penalty must be a finite number, 0 or above"),
-        ([0.0], {"max_iterations": 0}, "max_iterations must be a whole number from 1"),
+        ([0.0], {"max_iterations": 0}, "max_iterations must be a whole number of at least 1"),
         ([0.0], {"weights": np.ones(3)}, r"weights have shape \(3,\)"),
         ([0.0], {"weights": [-1.0]}, "for each of the 1 agents"),
     ):
         with pytest.raises(InputError, match=sentence):
             estimation.estimate(model, panel(0, 0), theta0, **settings)
-    for wrong, sentence in ((0.5, "state must be whole numbers"), ([], r"state has shape \(0,\)")):
-        with pytest.raises(InputError, match=sentence):
-            estimation.Panel(*(np.asarray(wrong, ndmin=1 + (wrong == 0.5)),) * 3).check(mdp)
-    with pytest.raises(InputError, match="needs agents and periods"):
+    for wrong, sentence in (
+        ([[0.5]], "state must be whole numbers"),
+        ([], r"state has shape \(0,\)"),
+    ):
+        with pytest.raises((InputError, TypeCheckError), match=f"{sentence}|type-check"):
+            estimation.Panel(*(np.asarray(wrong),) * 3).check(mdp)
+    with pytest.raises(InputError, match="the model must be a function of theta that returns"):
+        estimation.estimate(lambda theta: theta, panel(0, 0), [0.0])
+    with pytest.raises(InputError, match="takes action 1 at state 1"):
+        estimation.simulate(mdp, np.full((2, 2), 0.5), 2, 2, seed=0)
+    flat = estimation.Estimate(*(np.zeros(s) for s in (1, (), 1, (1, 1), (1, 1))), 0, True, "")
+    with pytest.raises(InputError, match="some combination of the parameters undetermined"):
+        flat.standard_errors()
+    with pytest.raises(InputError, match="agents must be a whole number of at least 1"):
         estimation.simulate(mdp, mdp.mask, 0, 3, seed=0)

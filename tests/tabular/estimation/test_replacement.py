@@ -61,6 +61,13 @@ def test_the_replacement_probability_by_a_loop_of_its_own(model, policy):
 def test_bad_input(model):
     with pytest.raises(InputError, match="bins must be more than the 3 moves, but is 3"):
         estimation.bus_engine(GROUP_4.moves, bins=3)
+    with pytest.raises(InputError, match=r"moves must be probabilities .* but are \[-0.1, 1.1\]"):
+        estimation.bus_engine([-0.1, 1.1])
+    with pytest.raises(InputError, match=r"theta must be \(RC, θ11\), but has shape \(1,\)"):
+        model([1.0])
+    back = estimation.Panel(*(np.asarray([[x]]) for x in (5, 0, 3)))
+    with pytest.raises(InputError, match="a month takes bins away"):
+        estimation.increments(back)
     far = estimation.Panel(*(np.asarray([[x]]) for x in (0, 0, 7)))
     with pytest.raises(InputError, match="a month adds 7 bins"):
         estimation.increments(far)

@@ -60,8 +60,13 @@ def spread_starts(
 
     To `FARTHEST` where the bound is infinite. Norms are spaced geometrically. Directions depend on
     the lane's seed alone. The small starts matter: with a policy near the uniform one no gradient
-    has vanished yet.
+    has vanished yet. Raises `InputError` for a bound below zero.
     """
+    wrong = ~(np.asarray(norm_bounds) >= 0)
+    if wrong.any():
+        raise InputError(
+            f"norm_bounds must be 0 or more, but one is {np.asarray(norm_bounds)[wrong][0]}."
+        )
     size = states * actions * (states + 1)
     draws = np.stack([np.random.default_rng(seed).normal(size=(starts, size)) for seed in seeds])
     ends = np.where(np.isinf(norm_bounds), FARTHEST, norm_bounds)

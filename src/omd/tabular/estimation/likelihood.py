@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
+from omd.errors import InputError
 from omd.tabular.estimation.panel import Panel
 from omd.tabular.kernels import Numbers, as_kernel
 from omd.tabular.mdp import MDP
@@ -20,6 +21,17 @@ from omd.tabular.solvers import solve
 
 Model = Callable[[PyTree], MDP]
 """theta -> MDP, such as `Parametrised`."""
+
+
+def made(model: Model, theta: PyTree) -> MDP:
+    """model(theta); `InputError` where that is no MDP."""
+    mdp = model(theta) if callable(model) else None
+    if not isinstance(mdp, MDP):
+        raise InputError(
+            "the model must be a function of theta that returns a tabular.MDP, but it is a "
+            f"{type(model).__name__} and gives {type(mdp).__name__}; use tabular.Parametrised."
+        )
+    return mdp
 
 
 def log_policy(model: Model, theta: PyTree, temperature: ArrayLike = 1.0) -> Float[Array, "S A"]:
@@ -40,7 +52,7 @@ def log_likelihood(
 
     Differentiable in θ in both modes. Raises `InputError` for observations outside the MDP.
     """
-    mdp = model(theta)
+    mdp = made(model, theta)
     panel.check(mdp)
     found = log_policy_table(model, theta, temperature)[panel.state, panel.action]
     return found + _log_moves(mdp, panel) if transitions else found
@@ -54,7 +66,7 @@ def scores(
     In float64 whatever JAX's default is. Raises `InputError` for observations outside the MDP.
     """
     with jax.enable_x64(True):
-        panel.check(model(theta))
+        panel.check(made(model, theta))
         table = score_table(model, jnp.asarray(theta, jnp.float64), temperature)
         return table[jnp.asarray(panel.state), jnp.asarray(panel.action)]
 

@@ -10,13 +10,14 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from omd.errors import InputError
-from omd.tabular.estimation.likelihood import Model, log_policy_table, score_table
+from omd.tabular.checks import check_count, real_array
+from omd.tabular.estimation.likelihood import Model, log_policy_table, made, score_table
 from omd.tabular.estimation.optimizers import Optimizer, SciPy, expansion
 from omd.tabular.estimation.panel import Panel
 from omd.tabular.kernels import Numbers
 from omd.tabular.operators import Scalar
 from omd.tabular.search import Problem
-from omd.tabular.solvers import check_count, check_temperature, solve, wide_problem
+from omd.tabular.solvers import check_temperature, solve, wide_problem
 
 Errors = Literal["hessian", "bhhh", "sandwich"]
 Route = Literal["nfxp", "mpec"]
@@ -38,10 +39,13 @@ class Estimate(NamedTuple):
     message: str
 
     def covariance(self, kind: Errors = "sandwich") -> Float[np.ndarray, "K K"]:
-        """Of theta: (−H)⁻¹, the inverse of the scores' outer product, or H⁻¹ (Σ s sᵀ) H⁻¹."""
+        """Of theta: (−H)⁻¹, the inverse of the scores' outer product, or H⁻¹ (Σ s sᵀ) H⁻¹.
+
+        Raises `InputError` for another kind, and where choices leave a parameter undetermined.
+        """
         if kind == "bhhh":
-            return np.linalg.inv(self.outer)
-        inverse = np.linalg.inv(-self.hessian)
+            return _inverse(self.outer)
+        inverse = _inverse(-self.hessian)
         if kind == "hessian":
             return inverse
         if kind != "sandwich":
@@ -63,6 +67,15 @@ class _Choices(NamedTuple):
     penalty: Float[ArrayLike, ""]
     size: Float[ArrayLike, ""]
     """Divides the loss."""
+
+
+def _inverse(matrix: np.ndarray) -> np.ndarray:
+    if not np.linalg.cond(matrix) < 1 / np.finfo(float).eps:
+        raise InputError(
+            "the curvature of the likelihood is singular: the choices leave some combination of "
+            "the parameters undetermined; drop one of them, or add a penalty."
+        )
+    return np.linalg.inv(matrix)
 
 
 def estimate(
@@ -98,6 +111,7 @@ def estimate(
     are not one finite number above or at 0 for each agent, and a model that returns no MDP at
     theta0 or at the end.
     """
+    theta0 = real_array("theta0", theta0)
     if np.ndim(theta0) != 1 or not np.size(theta0):
         raise InputError(f"theta0 must be a vector, but has shape {np.shape(theta0)}.")
     if route not in ("nfxp", "mpec"):
@@ -111,7 +125,7 @@ def estimate(
         start = jnp.asarray(theta0, jnp.float64)
         if not np.isfinite(start).all():
             raise InputError(f"theta0 must be finite, but is {np.asarray(start).tolist()}.")
-        table = jnp.asarray(panel.table(model(start), weights))
+        table = jnp.asarray(panel.table(made(model, start), weights))
         size = max(float(table.sum()), 1.0)
         alpha = check_temperature(temperature)
         one, none = jnp.asarray(1.0), jnp.asarray(0.0)
@@ -124,7 +138,7 @@ def estimate(
             found = climber.constrained(_loss_of_both, _violation, both, choices, limit)
         theta = np.asarray(found.x[: start.size])
         if np.isfinite(theta).all():
-            model(jnp.asarray(theta))  # its rows are checked where theta is concrete
+            made(model, jnp.asarray(theta))  # its rows are checked where theta is concrete
         # the same program as SciPy's steps
         whole = expansion(_loss, jnp.asarray(theta), choices._replace(penalty=none, size=one))
         value, slope, curvature = (-np.asarray(x) for x in whole)

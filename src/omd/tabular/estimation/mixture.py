@@ -11,6 +11,7 @@ from jaxtyping import Float
 from scipy.special import logsumexp
 
 from omd.errors import InputError
+from omd.tabular.checks import check_count, real_array
 from omd.tabular.estimation.likelihood import Model, log_policy
 from omd.tabular.estimation.maximum import Estimate, estimate
 from omd.tabular.estimation.panel import Panel
@@ -46,7 +47,10 @@ def estimate_mixture(
     iteration; it has converged where it rises by less than tolerance of itself. Raises
     `InputError` as `estimate` does, and for equal rows.
     """
-    rows = np.array(theta0, float)
+    rows = np.array(real_array("theta0", theta0), float)
+    check_count("max_iterations", max_iterations)
+    if not 0 < float(tolerance) < np.inf:
+        raise InputError(f"tolerance must be a finite number above 0, but is {tolerance}.")
     if rows.ndim != 2 or len(rows) < 2 or len(np.unique(rows, axis=0)) < len(rows):
         raise InputError(
             f"theta0 must be [M, K] with at least two rows that differ, but is {rows.tolist()}; "

@@ -8,8 +8,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from omd.errors import InputError
+from omd.tabular.checks import check_count
 from omd.tabular.kernels import Numbers, as_kernel
 from omd.tabular.mdp import MDP
+from omd.tabular.solvers import check_policy
 
 
 class Panel(NamedTuple):
@@ -85,10 +87,12 @@ class Panel(NamedTuple):
 def simulate(mdp: MDP, policy: Numbers, agents: int, periods: int, *, seed: int) -> Panel:
     """A panel of agents that start from the initial distribution and follow a policy π[S, A].
 
-    One seed gives one panel. Raises `InputError` without any agent or period.
+    One seed gives one panel. Raises `InputError` without any agent or period, for a negative seed,
+    and for a policy that `evaluate` refuses.
     """
-    if agents < 1 or periods < 1:
-        raise InputError(f"a panel needs agents and periods, but got {agents} and {periods}.")
+    for name, count, minimum in (("agents", agents, 1), ("periods", periods, 1), ("seed", seed, 0)):
+        check_count(name, count, minimum)
+    check_policy(mdp, policy)
     rng = np.random.default_rng(seed)
     index, weight = as_kernel(mdp.transition).lists()
     start, choice, move = (

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from omd.errors import InputError
+from omd.tabular.checks import check_count, real_array
 from omd.tabular.estimation.panel import Panel
 from omd.tabular.kernels import Numbers, Successors
 from omd.tabular.parametric import Parametrised
@@ -37,7 +38,13 @@ def bus_engine(moves: Numbers, *, bins: int = 90, discount: float = 0.9999) -> P
     a month adds j bins; a replaced engine starts at bin 0 and moves in the same month. To be
     solved at temperature 1. Raises `InputError` without enough bins.
     """
-    weights = np.asarray(moves, float)
+    weights = np.asarray(real_array("moves", moves), float)
+    if weights.ndim != 1 or not ((weights >= 0).all() and 0 < weights.sum() < np.inf):
+        raise InputError(
+            f"moves must be probabilities of 0, 1, … bins more, but are {weights.tolist()}; give "
+            "numbers that are not negative."
+        )
+    check_count("bins", bins)
     if bins <= weights.size:
         raise InputError(f"bins must be more than the {weights.size} moves, but is {bins}.")
     steps = np.arange(weights.size)
@@ -55,6 +62,8 @@ class _Costs(eqx.Module):
     transition: Successors
 
     def __call__(self, theta: Numbers) -> tuple[Successors, Float[Array, "S 2"]]:
+        if np.shape(theta) != (2,):
+            raise InputError(f"theta must be (RC, θ11), but has shape {np.shape(theta)}.")
         replacement, slope = jnp.asarray(theta)
         bins = self.transition.shape[0]
         keep = -0.001 * slope * jnp.arange(bins)
@@ -69,6 +78,11 @@ def increments(panel: Panel, count: int = 3) -> Float[np.ndarray, " J"]:
     last bin, where steps are cut off, should be left out before.
     """
     added = panel.next_state - np.where(panel.action == 1, 0, panel.state)
+    if (added < 0).any():
+        raise InputError(
+            "a month takes bins away: next_state lies below state without a replacement (action "
+            "1); correct the data."
+        )
     seen = np.bincount(np.ravel(added), minlength=count)
     if seen.size > count:
         raise InputError(
