@@ -135,7 +135,9 @@ def _number(name: str, one: Setting, value: Any) -> Any:
     static = one.metadata.get("static", False)
     if _is_traced(value):
         if static:
-            raise InputError(f"{name} is traced by JAX: give a Python number, known at compile time")
+            raise InputError(
+                f"{name} is traced by JAX: give a Python number, known at compile time"
+            )
         return value
     whole, many = one.type == "whole number", bool(getattr(value, "ndim", 0))
     if isinstance(value, bool | str | bytes) or (whole and many):
