@@ -11,6 +11,10 @@ class InputError(ValueError):
     """Bad input from a user: one sentence with what was wrong, the value seen, what to do."""
 
 
+class Notice(UserWarning):
+    """One sentence on something that went wrong and doesn't stop what was asked for."""
+
+
 DISTRIBUTION = "omd-rl"
 """What `pip install` calls this package: `omd` there is somebody else's."""
 

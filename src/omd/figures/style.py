@@ -45,6 +45,7 @@ SETTINGS = {
     "lines.linewidth": 1.6,
     "lines.markersize": 4.5,
     "pdf.fonttype": 42,
+    "text.usetex": False,
 }
 
 

@@ -23,9 +23,9 @@ class Vep(Fitted):
     values: int = setting(5, "Random value networks, eq. (14).", low=1)
     form: Literal["reference", "equation"] = setting(
         "reference",
-        "Where the reward is learned: `equation` is eq. (14), which squares reward and value errors "
-        "together for each V; `reference` squares them apart and takes the reward's once, as the "
-        "authors' program does.",
+        "Where the reward is learned: `equation` is eq. (14), which squares reward and value "
+        "errors together for each V; `reference` squares them apart and takes the reward's once, "
+        "as the authors' program does.",
     )
 
     def check(self, settings: Settings) -> None:
