@@ -5,7 +5,7 @@ import pytest
 
 from omd import parts
 from omd.config import Config
-from omd.errors import InputError
+from omd.errors import InputError, nearest
 from omd.runs import stored
 from omd.settings import resolve
 from omd.types import EnvSpec
@@ -131,3 +131,10 @@ def test_files_of_version_1_keep_what_they_were_run_with():
     assert stored.from_json({**old, "objective": "vep", "hypergradient": "identity"}).objective == (
         parts.part_of("objective", "vep:values=4")
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("Nope-v9", []), ("hoper-v5", ["Hopper-v5"]), ("Hopper-v9", ["Hopper-v5"])]
+)
+def test_only_names_that_look_alike_are_near(name, near):
+    assert nearest(name, ["Hopper-v5", "CartPole-v1"]) == near
