@@ -6,6 +6,7 @@ import pytest
 
 from omd import cli
 from omd.config import GROUPS
+from omd.errors import Notice
 
 
 def omd(monkeypatch, capsys, *words):
@@ -123,3 +124,28 @@ def test_help_on_a_terminal_without_greek_letters():
         env=os.environ | {"PYTHONIOENCODING": "latin-1"}, capture_output=True, check=True,
     )  # fmt: skip
     assert b"Temperature ? of softmax" in done.stdout
+
+
+def test_a_failed_picture_is_one_line_and_names_are_no_markup(command, tmp_path, monkeypatch):
+    from omd.figures import learning_curve
+
+    def broken(*_):
+        raise RuntimeError("no\nLaTeX [/b]")
+
+    monkeypatch.setattr(learning_curve, "draw", broken)
+    monkeypatch.setenv("MPLBACKEND", "module://not.there")
+    out = tmp_path / "exp[lr=0.1]" / "a[" / "b]"
+    settings = ["--steps", 40, "--random-steps", 20, "--batch-size", 8, "--hidden", 4]
+    settings += ["--evaluate-every", 20, "--evaluate-episodes", 1, "--quiet"]
+    with pytest.warns(Notice, match="no LaTeX") as noticed:
+        code, printed, _ = command("train", "CartPole-v1", *settings, "--out", out)
+    assert code == 0
+    assert "return (last 10" in printed
+    assert "\n" not in str(noticed[0].message)
+    (run,) = out.iterdir()
+    (out / "half").mkdir()
+    (out / "half" / "config.json").write_text('{"version": 2, ')
+    code, printed, _ = command("list", "runs", "--out", out)
+    assert code == 0
+    assert f"{run}: omd on CartPole-v1, finished" in printed
+    assert f"{out / 'half'}: " in printed

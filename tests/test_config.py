@@ -5,7 +5,7 @@ import pytest
 
 from omd import parts
 from omd.config import Config
-from omd.errors import InputError
+from omd.errors import InputError, nearest
 from omd.runs import stored
 from omd.settings import resolve
 from omd.types import EnvSpec
@@ -23,6 +23,10 @@ CONTINUOUS = EnvSpec("Pendulum-v1", 3, None, 1, (-2.0,), (2.0,))
         ({"hypergradient": "cg:damping=-1"}, "damping"),
         ({"objective": "mle", "hypergradient": "cg"}, "objective 'mle' has none"),
         ({"steps": 0}, "steps is 0: give a number of at least 1"),
+        ({"steps": 10**12}, "steps is 1000000000000: give a number of at most 2e"),
+        ({"hidden": 10**9}, "hidden is 1000000000: give a number of at most 100000"),
+        ({"model_hidden": 10**6}, "model_hidden is 1000000: give a number of at most 100000"),
+        ({"distractors": 10**7}, "distractors is 10000000: give a number of at most 100000"),
         ({"steps": 1.5}, "steps is 1.5: give a whole number"),
         ({"learning_rate": -1e-3}, "learning_rate is -0.001: give a number above 0"),
         ({"learning_rate": float("nan")}, "learning_rate is nan: give a finite number"),
@@ -127,3 +131,10 @@ def test_files_of_version_1_keep_what_they_were_run_with():
     assert stored.from_json({**old, "objective": "vep", "hypergradient": "identity"}).objective == (
         parts.part_of("objective", "vep:values=4")
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("Nope-v9", []), ("hoper-v5", ["Hopper-v5"]), ("Hopper-v9", ["Hopper-v5"])]
+)
+def test_only_names_that_look_alike_are_near(name, near):
+    assert nearest(name, ["Hopper-v5", "CartPole-v1"]) == near

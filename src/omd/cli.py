@@ -6,13 +6,14 @@ import dataclasses
 import os
 import pathlib
 import sys
+import warnings
 from typing import Any
 
 import click
 
 from omd import catalogue
 from omd.config import GROUPS, SETTINGS, Config, defaults, read
-from omd.errors import DISTRIBUTION, InputError, closest
+from omd.errors import DISTRIBUTION, InputError, Notice, closest
 
 
 class _Option(click.Option):
@@ -380,6 +381,11 @@ def main() -> None:
     # parts and environments of one's own stand in the folder where one works
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
+    os.environ["MPLBACKEND"] = "agg"  # a notebook's backend may be set, and nothing is shown here
+    with_line = warnings.formatwarning
+    warnings.formatwarning = lambda message, category, *where, **more: (
+        f"omd: {message}\n" if category is Notice else with_line(message, category, *where, **more)
+    )
     try:
         program(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -27,6 +27,14 @@ GROUPS = (_WHAT, _MODEL, _INNER, _OUTER, _EVALUATION, _ARITHMETIC)
 """Headings under which help and the reference show the settings."""
 
 
+MOST_STEPS = 2_000_000_000
+"""Of a lane: its steps are counted in 32 bits."""
+MOST_UNITS = 100_000
+"""Of a hidden layer: the matrix between two layers of so many takes 40 GB in float32."""
+MOST_DISTRACTORS = 100_000
+"""With so many, a replay buffer takes 800 kB a transition in float32 where both states are kept."""
+
+
 def _by_learner(help: str, **limits: Any) -> Any:
     """A setting whose default is the learner's: None until the run is resolved."""
     return setting(None, help, by_learner=True, **limits)
@@ -64,7 +72,9 @@ class Config:
         "tuple of the seeds themselves.",
         group=_WHAT,
     )
-    steps: int | None = _by_learner("Environment steps of each lane.", low=1, group=_WHAT)
+    steps: int | None = _by_learner(
+        "Environment steps of each lane.", low=1, high=MOST_STEPS, group=_WHAT
+    )
 
     learning_rate: float | None = _by_learner(
         "Adam's rate for the model θ (outer loop).", low=0, open_low=True, lane=True, group=_OUTER
@@ -99,10 +109,17 @@ class Config:
     )
 
     hidden: int | None = _by_learner(
-        "Units in each of the Q-network's two hidden layers.", low=1, group=_INNER
+        "Units in each of the Q-network's two hidden layers.",
+        low=1,
+        high=MOST_UNITS,
+        group=_INNER,
     )
     model_hidden: int | None = _by_learner(
-        "Units in each of the model's two hidden layers.", low=1, lane=True, group=_MODEL
+        "Units in each of the model's two hidden layers.",
+        low=1,
+        high=MOST_UNITS,
+        lane=True,
+        group=_MODEL,
     )
     batch_size: int = setting(256, "Transitions in a minibatch.", low=1, group=_INNER)
     inner_steps: int = setting(1, "K, Q-network updates per model update.", low=1, group=_INNER)
@@ -119,7 +136,11 @@ class Config:
         None, "Transitions the replay buffer keeps; all of them by default.", low=1, group=_INNER
     )
     distractors: int = setting(
-        0, "Numbers without use added to the observation.", low=0, group=_WHAT
+        0,
+        "Numbers without use added to the observation.",
+        low=0,
+        high=MOST_DISTRACTORS,
+        group=_WHAT,
     )
     distractor_kind: Literal["noise", "linear", "controlled"] = setting(
         "noise",

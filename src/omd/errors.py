@@ -11,6 +11,10 @@ class InputError(ValueError):
     """Bad input from a user: one sentence with what was wrong, the value seen, what to do."""
 
 
+class Notice(UserWarning):
+    """One sentence on something that went wrong and doesn't stop what was asked for."""
+
+
 DISTRIBUTION = "omd-rl"
 """What `pip install` calls this package: `omd` there is somebody else's."""
 
@@ -23,7 +27,7 @@ def install(extra: str) -> str:
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
     """Those of the known names that look like `name`, best first; upper and lower case alike."""
     by_lower = {one.lower(): one for one in known}
-    found = difflib.get_close_matches(str(name).lower(), by_lower, n=count, cutoff=0.5)
+    found = difflib.get_close_matches(str(name).lower(), by_lower, n=count, cutoff=0.65)
     return [by_lower[one] for one in found]
 
 

@@ -267,6 +267,22 @@ def test_vep_compares_random_values_of_true_and_predicted_states(build, batch):
     np.testing.assert_allclose(loss, total, rtol=1e-12)
 
 
+@pytest.mark.parametrize("reward", ["learned", "known"])
+def test_vep_has_equation_14_by_name(build, batch, reward):
+    agent, state, hyper = build(objective="vep:values=3,form=equation", reward=reward, discount=0.9)
+    data = batch(0)
+    prediction = agent.model.predict(state.theta, data, KEY)
+    error = np.asarray(data.reward) - np.asarray(prediction.reward)
+    assert (np.abs(error).max() > 0) == (reward == "learned")
+    total = 0.0
+    for value in state.constants:  # a sum over V of both errors together, as in the paper
+        true = np.asarray(networks.apply(value, data.next_observation.T)).reshape(-1)
+        made = np.asarray(networks.apply(value, prediction.mean.T)).reshape(-1)
+        total += np.mean((error + 0.9 * (true - made)) ** 2)
+    loss = agent.objective.loss(prediction, data, state, agent.context(KEY, hyper))
+    np.testing.assert_allclose(loss, total, rtol=1e-12)
+
+
 @pytest.mark.parametrize("learner", ["soft-q", "sac"])
 @pytest.mark.parametrize("objective", ["mle", "vep"])
 def test_fitted_objectives_take_a_minibatch_for_each_step(build, batch, objective, learner):

@@ -9,7 +9,7 @@ import pytest
 
 import omd
 from omd.analysis import claims
-from omd.figures import compare
+from omd.figures import compare, overview
 from omd.figures.paper import figure_4, figure_5, figure_7
 from omd.figures.paper import swept as sweeps
 from omd.reports import page
@@ -208,3 +208,8 @@ def test_the_report_of_a_sweep_needs_nothing_else(folder, tmp_path):
     assert "http" not in text.replace("http-equiv", "")
     with pytest.raises(omd.InputError, match=r"no sweep\.json and no figure"):
         page.write(tmp_path)
+
+
+def test_dollars_in_a_stored_name_are_no_tex():
+    frame = pd.DataFrame({"objective": ["$\\frac{$"] * 2, "final_return": [1.0, 2.0]})
+    assert overview.draw(frame, ["objective"]).startswith(b"\x89PNG")

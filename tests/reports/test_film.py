@@ -167,3 +167,11 @@ def test_a_missing_library_of_the_system_is_one_sentence(tmp_path: pathlib.Path)
     assert "'HalfCheetah-v5' can't be drawn here" in run.stdout
     assert "apt install libegl1" in run.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_a_renderer_that_says_nothing_is_one_sentence():
+    def broken():
+        raise IndexError
+
+    with pytest.raises(omd.InputError, match="IndexError"):
+        watch._first("Mine-v0", broken)

@@ -64,7 +64,8 @@ def picture(metrics: pd.DataFrame, config: Settings) -> bytes:
         spread += ", median and quartiles of errors"
     noise = f", {config.distractors} distractors" if config.distractors else ""
     width = "" if not config.objective.uses_model else f", model width {config.model_hidden}"
-    figure.suptitle(f"{name} on {env_text(config.env)}{width}{noise}", fontsize=11)
+    title = style.literal(f"{name} on {env_text(config.env)}{width}{noise}")
+    figure.suptitle(title, fontsize=11)
     lost = metrics.loc[metrics["diverged"].astype(bool), "seed"].nunique()
     text = f"{spread}; lines average {WINDOW} evaluations of {config.evaluate_episodes} episodes"
     style.caption(figure, text + (f"; crosses: {lost} diverged" if lost else ""))

@@ -57,6 +57,7 @@ SETTINGS = {
     "lines.linewidth": 1.6,
     "lines.markersize": 4.5,
     "pdf.fonttype": 42,
+    "text.usetex": False,
 }
 
 
@@ -122,9 +123,14 @@ def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def literal(text: str) -> str:
+    """A name from outside as a label: matplotlib would read what stands between two $ as TeX."""
+    return text.replace("$", r"\$")
+
+
 def caption(figure: Figure, text: str) -> None:
     """Small print under the axes, broken into lines that fit the figure's width."""
-    lines = textwrap.fill(text, int(19.5 * figure.get_figwidth()))
+    lines = textwrap.fill(literal(text), int(19.5 * figure.get_figwidth()))
     figure.text(0.012, 0.012, lines, fontsize=6.5, color=GREY, va="bottom", ha="left")
 
 

@@ -182,8 +182,9 @@ def _first(id: str, draw: Callable[[], Frame]) -> Frame:
             f"drawing {id!r} needs a package that is missing: run `{install('watch')}`"
         ) from error
     except Exception as error:
+        words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise InputError(
-            f"{id!r} can't be drawn here ({type(error).__name__}: {str(error).splitlines()[0]}): "
+            f"{id!r} can't be drawn here ({words}): "
             "MuJoCo draws without a display by EGL or OSMesa, libraries of the system; on Debian "
             "and Ubuntu, `apt install libegl1 libgl1-mesa-dri` and MUJOCO_GL=egl"
         ) from error

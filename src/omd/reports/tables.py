@@ -35,7 +35,8 @@ def show(run: Run) -> None:
     """The table at the end of a run, and where its picture is."""
     console = rich.console.Console()
     returns, diverged = run.final_returns(), run.diverged()
-    table = rich.table.Table(title=f"{run.config.label} on {env_text(run.config.env)}")
+    title = rich.markup.escape(f"{run.config.label} on {env_text(run.config.env)}")
+    table = rich.table.Table(title=title)
     table.add_column("seed", justify="right")
     table.add_column("return (last 10 evaluations)", justify="right")
     table.add_column("model MSE", justify="right")
@@ -53,7 +54,9 @@ def show(run: Run) -> None:
     console.print(table)
     for seed, sentence in run.divergences().items():
         console.print(f"seed {seed}: {sentence}", soft_wrap=True, highlight=False, markup=False)
-    console.print(f"picture: {run.folder / 'learning-curve.png'}", soft_wrap=True, highlight=False)
+    picture = run.folder / "learning-curve.png"
+    if picture.exists():
+        console.print(f"picture: {picture}", soft_wrap=True, highlight=False, markup=False)
 
 
 def show_plan(spec, options, workers: int | None, group_size: int | None) -> None:
@@ -75,7 +78,7 @@ def show_sweep(sweep: Sweep) -> int:
     from omd.analysis import frames
     from omd.sweeps import collect, driver
 
-    console = rich.console.Console(highlight=False)
+    console = rich.console.Console(highlight=False, markup=False)
     frame = frames.results(sweep.path)
     counts = frame.drop_duplicates("lane")["status"].value_counts()
     states = ", ".join(f"{count} {status}" for status, count in counts.items())
@@ -194,7 +197,11 @@ def _runs(out: pathlib.Path) -> list[str]:
 
     lines = []
     for config in sorted(out.glob("*/config.json")):
-        run = load(config.parent)
+        try:
+            run = load(config.parent)
+        except InputError as error:
+            lines.append(f"{config.parent}: {error}")
+            continue
         state = "finished" if run.finished else f"at step {run.step} of {run.config.steps}"
         figures = "" if run.metrics.empty else f", return {mean_and_error(run.final_returns())}"
         lines.append(

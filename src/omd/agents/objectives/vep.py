@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -19,6 +21,12 @@ class Vep(Fitted):
     """Values of random networks at the next state (appendix D)."""
 
     values: int = setting(5, "Random value networks, eq. (14).", low=1)
+    form: Literal["reference", "equation"] = setting(
+        "reference",
+        "Where the reward is learned: `equation` is eq. (14), which squares reward and value "
+        "errors together for each V; `reference` squares them apart and takes the reward's once, "
+        "as the authors' program does.",
+    )
 
     def check(self, settings: Settings) -> None:
         """Raises `InputError` for a model that predicts no single state."""
@@ -36,13 +44,19 @@ class Vep(Fitted):
     def loss(
         self, prediction: Prediction, batch: Transition, state: AgentState, context: Context
     ) -> Float[Array, ""]:
-        """Σ_V of the squared difference of V at the true and the predicted next state, plus the
-        squared reward error; the sum over deterministic state-independent policies is the sum
-        over the minibatch's actions."""
-        learned = context.model.learned_reward
-        total = reward_error(prediction, batch) if learned else jnp.zeros(())
+        """In the form `equation`, eq. (14): Σ_V mean (r − r̂ + γ (V(s') − V(ŝ')))², with r̂ = r where
+        rewards are known. In the form `reference`: mean (r − r̂)² + Σ_V mean (V(s') − V(ŝ'))².
+
+        The sum over deterministic state-independent policies is the sum over the minibatch's
+        actions.
+        """
+        joint = self.form == "equation"
+        reward = batch.reward - prediction.reward if joint else 0.0
+        scale = context.hyper.discount if joint else 1.0
+        apart = context.model.learned_reward and not joint
+        total = reward_error(prediction, batch) if apart else jnp.zeros(())
         for value in state.constants:
             true = networks.apply(value, batch.next_observation.T)
             made = networks.apply(value, prediction.mean.T)
-            total = total + jnp.mean(jnp.square(true - made))
+            total = total + jnp.mean(jnp.square(reward + scale * (true - made)))
         return total

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from omd import parts
 from omd.errors import InputError
 from omd.figures.paper.swept import ordered
-from omd.figures.style import caption, look, new_figure, save, styled
+from omd.figures.style import caption, literal, look, new_figure, save, styled
 from omd.runs.rows import settings_row
 from omd.runs.run import LAST, Run, load
 
@@ -131,7 +131,8 @@ def _draw(panels: pd.DataFrame, runs: Sequence[Run], notes: str) -> Figure:
         top, bottom = axes[0, column], axes[1, column]
         _points(top, rows, PANELS[panel])
         top.set_xlabel(labels[panel])
-        top.set_title(f"{titles[panel]}, {runs[0].config.env}", fontsize=9, loc="left")
+        title = literal(f"{titles[panel]}, {runs[0].config.env}")
+        top.set_title(title, fontsize=9, loc="left")
         _curves(bottom, rows, PANELS[panel])
         bottom.set_xlabel("environment steps")
     axes[0, 0].set_ylabel("final return")

@@ -54,7 +54,7 @@ def run(
                 try:
                     answer = ray.get(one)
                 except ray.exceptions.RayError as error:
-                    words = str(error).strip().splitlines()[0]
+                    words = " ".join(str(error).split())[:200]
                     sweep.fail(group, f"its worker died, {ATTEMPTS} times in a row: {words}")
                     continue
                 if answer.get("fatal"):
@@ -85,7 +85,7 @@ def _connect(ray: Any, address: str | None, machine: Machine) -> None:
     try:
         ray.init(address=address, configure_logging=True, logging_level="warning", **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        words = str(error).strip().splitlines()[0]
+        words = " ".join(str(error).split())[:200]
         raise InputError(
             f"no Ray cluster at {address!r} ({words}): start one with `ray start --head`, or leave "
             "the address out"
