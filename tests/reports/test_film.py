@@ -174,4 +174,4 @@ def test_a_renderer_that_says_nothing_is_one_sentence():
         raise IndexError
 
     with pytest.raises(omd.InputError, match="IndexError"):
-        watch._first("Mine-v0", broken)
+        film._first("Mine-v0", broken)
