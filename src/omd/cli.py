@@ -6,13 +6,14 @@ import dataclasses
 import os
 import pathlib
 import sys
+import warnings
 from typing import Any
 
 import click
 
-from omd import catalogue
+from omd import catalogue, memory
 from omd.config import GROUPS, SETTINGS, Config, defaults, read
-from omd.errors import DISTRIBUTION, InputError, closest
+from omd.errors import DISTRIBUTION, InputError, Notice, closest
 
 
 class _Option(click.Option):
@@ -152,6 +153,7 @@ def train(
         raise InputError("no environment: name one, such as CartPole-v1 (`omd list` shows all)")
     else:
         config = Config(**_read(given))
+        memory.check(config)
     import omd
     from omd.reports import tables as report
 
@@ -377,6 +379,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # Greek letters on a latin-1 terminal
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+    warnings.formatwarning = _formatted
     # parts and environments of one's own stand in the folder where one works
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
@@ -394,6 +397,16 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+def _formatted(message: Any, category: type[Warning], *rest: Any, **options: Any) -> str:
+    """A notice of ours as one line, anybody else's warning as it is."""
+    if issubclass(category, Notice):
+        return f"omd: {message}\n"
+    return _PYTHONS(message, category, *rest, **options)
+
+
+_PYTHONS = warnings.formatwarning
 
 
 def _complain(sentence: str) -> int:

@@ -11,6 +11,17 @@ class InputError(ValueError):
     """Bad input from a user: one sentence with what was wrong, the value seen, what to do."""
 
 
+class Notice(UserWarning):
+    """Something that went wrong without costing a result, in one sentence."""
+
+
+def in_a_line(error: BaseException) -> str:
+    """What an error of another library, or of the system, says: one line, never empty."""
+    words = getattr(error, "strerror", None) or str(error)
+    words = " ".join(str(words).split())[:300]
+    return words or type(error).__name__
+
+
 DISTRIBUTION = "omd-rl"
 """What `pip install` calls this package: `omd` there is somebody else's."""
 
