@@ -27,7 +27,8 @@ def draw(finals: pd.DataFrame, by: Sequence[str]) -> bytes:
         axes.plot(values, [place] * len(values), ".", color=colour, alpha=0.4, markersize=4)
         error = row["standard_error"] if row["count"] > 1 else 0
         axes.errorbar(row["mean"], place, xerr=error, color=colour, marker="o", capsize=2)
-    labels = ["  ".join(_short(k, row[k]) for k in by) for row in table.to_dict("records")]
+    rows = table.to_dict("records")
+    labels = [style.plain("  ".join(_short(k, row[k]) for k in by)) for row in rows]
     axes.set_yticks(range(len(table)), labels, fontsize=7)
     axes.set_xlabel("final return (dots: seeds; mean ± standard error)")
     axes.set_ylim(-0.7, len(table) - 0.3)

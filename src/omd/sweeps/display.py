@@ -153,7 +153,8 @@ def show_plan(
         total += work
         table.add_row(
             str(len(members)), str(size), escape(what), f"{flops / 1e6:.2f}",
-            f"{size_bytes / 1e6:.1f}", f"{work:.3g}", duration(times[members[0]]) if seconds else "",
+            f"{size_bytes / 1e6:.1f}", f"{work:.3g}",
+            duration(times[members[0]]) if seconds else "",
         )  # fmt: skip
     console = rich.console.Console()
     if not console.is_terminal:
