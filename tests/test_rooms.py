@@ -13,7 +13,7 @@ import omd
 
 SOURCE = pathlib.Path(omd.__file__).parent
 BASE = {"errors", "types", "catalogue", "parts"}
-ASKED = BASE | {"config", "settings"}
+ASKED = BASE | {"config", "settings", "memory"}
 ALLOWED = {
     "errors": set(),
     "catalogue": set(),
@@ -21,6 +21,7 @@ ALLOWED = {
     "types": set(),
     "parts": {"catalogue", "errors"},
     "config": {"catalogue", "errors", "parts"},
+    "memory": {"catalogue", "config", "errors"},
     "settings": BASE | {"agents", "config", "implicit"},  # agents and implicit for types only
     "callbacks": ASKED,
     "implicit": {"catalogue", "errors", "parts"},

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from omd import catalogue
+from omd import catalogue, memory
 from omd.config import GROUPS, SETTINGS, Config, defaults, read
 from omd.errors import DISTRIBUTION, InputError, Notice, closest
 
@@ -153,6 +153,7 @@ def train(
         raise InputError("no environment: name one, such as CartPole-v1 (`omd list` shows all)")
     else:
         config = Config(**_read(given))
+        memory.check(config)
     import omd
     from omd.reports import tables as report
 
@@ -378,14 +379,10 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # Greek letters on a latin-1 terminal
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+    warnings.formatwarning = _formatted
     # parts and environments of one's own stand in the folder where one works
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    os.environ["MPLBACKEND"] = "agg"  # a notebook's backend may be set, and nothing is shown here
-    with_line = warnings.formatwarning
-    warnings.formatwarning = lambda message, category, *where, **more: (
-        f"omd: {message}\n" if category is Notice else with_line(message, category, *where, **more)
-    )
     try:
         program(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -400,6 +397,16 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+def _formatted(message: Any, category: type[Warning], *rest: Any, **options: Any) -> str:
+    """A notice of ours as one line, anybody else's warning as it is."""
+    if issubclass(category, Notice):
+        return f"omd: {message}\n"
+    return _PYTHONS(message, category, *rest, **options)
+
+
+_PYTHONS = warnings.formatwarning
 
 
 def _complain(sentence: str) -> int:

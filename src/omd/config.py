@@ -358,7 +358,11 @@ def _seeds(value: Any) -> tuple[int, ...]:
         if value < 1:
             raise InputError(f"seeds is {value}: give at least 1")
         if value > MOST_SEEDS:
-            raise InputError(f"seeds is {value}: give at most {MOST_SEEDS:,}")
+            held = min(e.defaults["steps"] for e in catalogue.entries("learner").values())
+            raise InputError(
+                f"seeds is {value}: give at most {MOST_SEEDS:,}; each is a lane, and replay "
+                f"buffers of usual size would take {value * held * 20 / 1e12:,.0f} TB of memory"
+            )
         return tuple(range(value))
     seeds = tuple(x.item() if hasattr(x, "item") else x for x in value)
     good = all(isinstance(s, int) and not isinstance(s, bool) and 0 <= s < 2**32 for s in seeds)

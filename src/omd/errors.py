@@ -12,7 +12,14 @@ class InputError(ValueError):
 
 
 class Notice(UserWarning):
-    """One sentence on something that went wrong and doesn't stop what was asked for."""
+    """Something that went wrong without costing a result, in one sentence."""
+
+
+def in_a_line(error: BaseException) -> str:
+    """What an error of another library, or of the system, says: one line, never empty."""
+    words = getattr(error, "strerror", None) or str(error)
+    words = " ".join(str(words).split())[:300]
+    return words or type(error).__name__
 
 
 DISTRIBUTION = "omd-rl"

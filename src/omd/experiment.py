@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from omd.callbacks import Callback, Evaluation, checked, tracker
 from omd.config import SETTINGS, Config
 from omd.envs.lookup import resolve_early
-from omd.errors import Notice, closest
+from omd.errors import closest
 from omd.runs import run as runs
 from omd.runs.progress import display
 from omd.runs.run import Run, load
@@ -73,24 +72,10 @@ def train(
         else:
             run = runs.resume(resume, asked, listeners=listeners, on_report=on_report)
     if run.path is not None:
-        _draw(run)
-    return run
-
-
-def _draw(run: Run) -> None:
-    """The learning curve; whatever goes wrong with a picture doesn't end a finished run."""
-    try:
         from omd.figures import learning_curve  # nobody waits for matplotlib before the first step
 
-        learning_curve.draw(run.metrics, run.config, run.folder / "learning-curve.png")
-    except Exception as error:
-        words = " ".join(str(error).split())[:200]
-        warnings.warn(
-            f"the learning curve of {run.path} can't be drawn ({type(error).__name__}: {words}); "
-            "the run is complete without it",
-            Notice,
-            stacklevel=3,
-        )
+        learning_curve.draw(run.metrics, run.config, run.path / "learning-curve.png")
+    return run
 
 
 def _asked(config: Config | str | None, settings: dict[str, Any]) -> Config | None:

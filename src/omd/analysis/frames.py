@@ -9,7 +9,7 @@ import pandas as pd
 
 from omd.config import SETTINGS
 from omd.errors import InputError
-from omd.runs import run
+from omd.runs import files, run
 from omd.runs.rows import joined, settings_row
 from omd.runs.run import LAST
 from omd.sweeps import collect
@@ -30,10 +30,10 @@ def results(path: str | os.PathLike) -> pd.DataFrame:
     """
     path = pathlib.Path(path)
     if path.is_file():
-        return pd.read_parquet(path)
+        return files.read_frame(path)
     if (path / SWEEP).exists():
         if (path / RESULTS).exists() and not (path / "groups").exists():
-            return pd.read_parquet(path / RESULTS)
+            return files.read_frame(path / RESULTS)
         return collect.gather(Sweep(path))
     if (path / "config.json").exists():
         loaded = run.load(path)
@@ -43,7 +43,7 @@ def results(path: str | os.PathLike) -> pd.DataFrame:
         lanes["purpose"] = REPORT
         return joined(lanes, loaded.metrics, {}, finished=loaded.finished)
     if (path / RESULTS).exists():
-        return pd.read_parquet(path / RESULTS)
+        return files.read_frame(path / RESULTS)
     raise InputError(f"{path} is neither a sweep nor a run: it has no {SWEEP} and no config.json")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pathlib
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from matplotlib.axes import Axes
 
 from omd import parts
 from omd.config import env_text
+from omd.errors import Notice, in_a_line
 from omd.figures import style
 from omd.runs import files
 from omd.settings import Settings
@@ -20,9 +22,13 @@ WINDOW = 5
 
 
 def draw(metrics: pd.DataFrame, config: Settings, path: pathlib.Path) -> None:
-    """Write the picture as a PNG."""
-    with files.atomic(path) as temporary:
-        temporary.write_bytes(picture(metrics, config))
+    """Write the picture as a PNG. Where that can't be done it warns: numbers are worth more."""
+    try:
+        content = picture(metrics, config)
+        with files.atomic(path) as temporary:
+            temporary.write_bytes(content)
+    except Exception as error:  # whatever matplotlib says
+        warnings.warn(f"no learning curve was drawn: {in_a_line(error)}", Notice, stacklevel=2)
 
 
 @style.styled
@@ -37,7 +43,7 @@ def picture(metrics: pd.DataFrame, config: Settings) -> bytes:
         panels["model_mse"] = "squared error of the model"
     figure = style.new_figure(4.4 * len(panels), 3.5)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    name = config.label
+    name = style.literal(config.label)
     colour = style.look(parts.text_of(type(config.objective))).colour
     for axis, (column, label) in zip(axes, panels.items(), strict=True):
         table = metrics.pivot(index="step", columns="seed", values=column).dropna(how="all")
@@ -64,7 +70,7 @@ def picture(metrics: pd.DataFrame, config: Settings) -> bytes:
         spread += ", median and quartiles of errors"
     noise = f", {config.distractors} distractors" if config.distractors else ""
     width = "" if not config.objective.uses_model else f", model width {config.model_hidden}"
-    title = style.literal(f"{name} on {env_text(config.env)}{width}{noise}")
+    title = f"{name} on {style.literal(env_text(config.env))}{width}{noise}"
     figure.suptitle(title, fontsize=11)
     lost = metrics.loc[metrics["diverged"].astype(bool), "seed"].nunique()
     text = f"{spread}; lines average {WINDOW} evaluations of {config.evaluate_episodes} episodes"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import textwrap
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,7 +84,7 @@ def look(name: str) -> Look:
     else:
         place = len(shipped) + zlib.crc32(label.encode()) % (len(PALETTE) - len(shipped))
     colour = PALETTE[place]
-    return Look(label, colour, MARKS[place], "white" if place == 1 else colour)
+    return Look(plain(label), colour, MARKS[place], "white" if place == 1 else colour)
 
 
 _METHODS = {
@@ -105,9 +106,18 @@ def check_options(budget: str, projection: str, seeds: int) -> None:
         raise InputError(f"seeds must be at least 1, but is {seeds}; the paper has 10.")
 
 
+@contextlib.contextmanager
+def context() -> Iterator[None]:
+    """The common style alone: whatever a user's matplotlibrc says, LaTeX for one, is left out."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(SETTINGS)
+        yield
+
+
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure in the common style; sizes in inches."""
-    with mpl.rc_context(SETTINGS):
+    with context():
         figure = Figure(figsize=(width, height))
         FigureCanvasAgg(figure)
     return figure
@@ -117,7 +127,7 @@ def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
     """Runs a drawing function under the common style."""
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        with mpl.rc_context(SETTINGS):
+        with context():
             return draw(*args, **kwargs)
 
     return wrapped
@@ -176,7 +186,7 @@ def save(
     out.mkdir(parents=True, exist_ok=True)
     # no dates in pictures: the same numbers give the same bytes
     png, pdf = io.BytesIO(), io.BytesIO()
-    with mpl.rc_context(SETTINGS):
+    with context():
         figure.savefig(png, format="png", dpi=200)
         figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
     content = {

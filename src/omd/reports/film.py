@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from omd import envs
 from omd.config import env_text
 from omd.envs import host
-from omd.errors import InputError, install
+from omd.errors import InputError, in_a_line, install
 from omd.runs import files, folder
 from omd.runs.run import Run, load
 
@@ -133,8 +133,9 @@ def _play(
     step = stage.env.step if stage.env.on_host else jax.jit(stage.env.step)
     state, observation = jax.block_until_ready(stage.env.reset(keys))
     act = functools.partial(run.act, seed=seed)
-    act(np.asarray(observation[0]))  # a seed that the run has not fails before drawing
-    frames = [_first(env_text(run.config.env), functools.partial(stage.draw, state))]
+    act(np.asarray(observation[0]))  # a seed that is none of the run's is told before drawing
+    name = env_text(run.config.env)
+    frames = [_drawn(name, functools.partial(stage.draw, state))]
     for index in track(range(1, (steps or STEPS) + 1)):
         action = act(np.asarray(observation[0]))[None]
         keys = jax.vmap(lambda key, i=index: jax.random.fold_in(key, i))(keys)
@@ -143,7 +144,7 @@ def _play(
         if steps is None and bool(after.terminated[0] | after.truncated[0]):
             break
         if index % stride == 0:
-            frames.append(stage.draw(state))
+            frames.append(_drawn(name, functools.partial(stage.draw, state)))
     if small:
         factor = -(-len(frames[0]) // GIF_HEIGHT)
         frames = [_shrunk(frame, factor) for frame in frames]
@@ -171,8 +172,8 @@ def _variables() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _first(id: str, draw: Callable[[], Frame]) -> Frame:
-    """The first picture, which is where a renderer shows that it can't; raises `InputError`."""
+def _drawn(id: str, draw: Callable[[], Frame]) -> Frame:
+    """A picture; raises `InputError` where the renderer gives none."""
     import gymnasium
 
     try:
@@ -182,9 +183,8 @@ def _first(id: str, draw: Callable[[], Frame]) -> Frame:
             f"drawing {id!r} needs a package that is missing: run `{install('watch')}`"
         ) from error
     except Exception as error:
-        words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise InputError(
-            f"{id!r} can't be drawn here ({words}): "
+            f"{id!r} can't be drawn here ({type(error).__name__}: {in_a_line(error)}): "
             "MuJoCo draws without a display by EGL or OSMesa, libraries of the system; on Debian "
             "and Ubuntu, `apt install libegl1 libgl1-mesa-dri` and MUJOCO_GL=egl"
         ) from error

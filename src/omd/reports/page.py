@@ -9,6 +9,7 @@ import math
 import os
 import pathlib
 import re
+from collections.abc import Callable
 from typing import Any
 
 import jinja2
@@ -18,7 +19,7 @@ import pandas as pd
 from omd import parts
 from omd.analysis import frames
 from omd.analysis.statistics import aggregate
-from omd.errors import InputError
+from omd.errors import InputError, in_a_line
 from omd.figures import learning_curve, overview
 from omd.figures.paper.swept import shared_settings
 from omd.reports.paper_settings import differences
@@ -58,11 +59,8 @@ def write(folder: str | os.PathLike, out: str | os.PathLike | None = None) -> pa
         undefined=jinja2.StrictUndefined,
     )
     html = environment.get_template("report.html.j2").render(**content)
-    try:
-        with files.atomic(path) as temporary:
-            temporary.write_text(html, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path} can't be written: {error.strerror}") from error
+    with files.atomic(path) as temporary:
+        temporary.write_text(html, encoding="utf-8")
     return path
 
 
@@ -76,13 +74,16 @@ def of_run(run: Run) -> dict[str, Any]:
     env, seeds = settings["env"], settings["seeds"]
     objective = parts.text_of(type(run.config.objective))
     plain = settings | {"seeds": len(seeds), "objective": objective}
+    problems: list[str] = []
     sections: list[dict[str, Any]] = []
     if not run.metrics.empty:
         sections.append(
             {
                 "title": "Learning",
                 "text": "Each faint line is a seed.",
-                "pictures": [_inline(learning_curve.picture(run.metrics, run.config), "png")],
+                "pictures": _drawn(
+                    problems, lambda: learning_curve.picture(run.metrics, run.config)
+                ),
                 "tables": [_table(_by_seed(run), "by seed")],
             }
         )
@@ -92,13 +93,14 @@ def of_run(run: Run) -> dict[str, Any]:
     sections.append(
         {"title": "Policy", "text": "" if moving else hint, "pictures": moving, "tables": []}
     )
-    problems = [] if run.finished else [f"stopped at step {run.step:,} of {settings['steps']:,}"]
+    if not run.finished:
+        problems.append(f"stopped at step {run.step:,} of {settings['steps']:,}")
     reasons = run.divergences()
     for seed, step in run.diverged().items():
         reason = reasons.get(seed, "its numbers stopped being finite")
         problems.append(f"seed {seed} diverged, seen at step {step:,}: {reason}")
     history = run.folder / "provenance.json"
-    sessions = files.read_json(history)["sessions"] if history.exists() else []
+    sessions = files.read_json(history, sessions=list)["sessions"] if history.exists() else []
     return {
         "title": f"{run.config.label} on {env}",
         "about": f"{run.folder.name}: {len(seeds)} seed{'s' * (len(seeds) > 1)}, "
@@ -110,6 +112,15 @@ def of_run(run: Run) -> dict[str, Any]:
         "differences": differences(plain) if env == "CartPole-v1" else [],
         "versions": _versions(sessions[-1]) if sessions else {},
     }
+
+
+def _drawn(problems: list[str], draw: Callable[[], bytes]) -> list[str]:
+    """A picture; where it can't be drawn, none, and one problem more."""
+    try:
+        return [_inline(draw(), "png")]
+    except Exception as error:  # whatever matplotlib says
+        problems.append(f"a picture couldn't be drawn: {in_a_line(error)}")
+        return []
 
 
 def _fact(run: Run) -> list[str]:
@@ -148,6 +159,7 @@ def of_sweep(sweep: Sweep) -> dict[str, Any]:
     settings = shared_settings(frame)
     settings["seeds"] = int(frame["seed"].nunique())
     varied = [k for k, v in settings.items() if isinstance(v, list)]
+    problems: list[str] = []
     sections = []
     if not finals.empty:
         table = aggregate(finals, varied or ["objective"])
@@ -156,11 +168,13 @@ def of_sweep(sweep: Sweep) -> dict[str, Any]:
                 "title": "Final returns",
                 "text": "Mean over the last ten evaluations of each lane, then over seeds; "
                 "intervals by percentile bootstrap.",
-                "pictures": [_inline(overview.draw(finals, varied or ["objective"]), "png")],
+                "pictures": _drawn(
+                    problems, lambda: overview.draw(finals, varied or ["objective"])
+                ),
                 "tables": [_table(_short(table), "by setting")],
             }
         )
-    problems = [f"group {n}: {words}" for n, words in driver.failures(sweep).items()]
+    problems += [f"group {n}: {words}" for n, words in driver.failures(sweep).items()]
     missing = len(sweep.lanes) - len(finals)
     if missing:
         problems.insert(0, f"{missing} of {len(sweep.lanes)} lanes are not finished")

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import rich.console
-import rich.markup
 import rich.table
+from rich.markup import escape
 
 from omd import catalogue, parts
 from omd.config import env_text
@@ -35,8 +35,7 @@ def show(run: Run) -> None:
     """The table at the end of a run, and where its picture is."""
     console = rich.console.Console()
     returns, diverged = run.final_returns(), run.diverged()
-    title = rich.markup.escape(f"{run.config.label} on {env_text(run.config.env)}")
-    table = rich.table.Table(title=title)
+    table = rich.table.Table(title=escape(f"{run.config.label} on {env_text(run.config.env)}"))
     table.add_column("seed", justify="right")
     table.add_column("return (last 10 evaluations)", justify="right")
     table.add_column("model MSE", justify="right")
@@ -54,8 +53,7 @@ def show(run: Run) -> None:
     console.print(table)
     for seed, sentence in run.divergences().items():
         console.print(f"seed {seed}: {sentence}", soft_wrap=True, highlight=False, markup=False)
-    picture = run.folder / "learning-curve.png"
-    if picture.exists():
+    if (picture := run.folder / "learning-curve.png").exists():
         console.print(f"picture: {picture}", soft_wrap=True, highlight=False, markup=False)
 
 
@@ -82,15 +80,15 @@ def show_sweep(sweep: Sweep) -> int:
     frame = frames.results(sweep.path)
     counts = frame.drop_duplicates("lane")["status"].value_counts()
     states = ", ".join(f"{count} {status}" for status, count in counts.items())
-    console.print(f"{sweep.name}: {len(sweep.lanes)} lanes, {states}", soft_wrap=True)
-    console.print(f"results: {sweep.path / collect.RESULTS}", soft_wrap=True)
+    console.print(f"{sweep.name}: {len(sweep.lanes)} lanes, {states}", soft_wrap=True, markup=False)
+    console.print(f"results: {sweep.path / collect.RESULTS}", soft_wrap=True, markup=False)
     failed = driver.failures(sweep)
     for index, sentence in failed.items():
         print(f"omd: group {index} failed: {sentence}", file=sys.stderr)
     if failed:
         return 1
     if driver.missing(sweep):
-        console.print(f"stopped; go on with: omd sweep {sweep.path}", soft_wrap=True)
+        console.print(f"stopped; go on with: omd sweep {sweep.path}", soft_wrap=True, markup=False)
         return 130
     return 0
 
@@ -176,7 +174,7 @@ def _show_part(console: rich.console.Console, kind: str, text: str) -> None:
         values = " or ".join(map(str, one.choices)) or f"{one.type} {one.limits}".strip()
         default = "must be given" if one.default is dataclasses.MISSING else str(one.default)
         words = str(one.metadata.get("help", ""))
-        table.add_row(*map(rich.markup.escape, (one.name, default, values, words)))
+        table.add_row(*map(escape, (one.name, default, values, words)))
     console.print(table)
 
 
@@ -199,8 +197,8 @@ def _runs(out: pathlib.Path) -> list[str]:
     for config in sorted(out.glob("*/config.json")):
         try:
             run = load(config.parent)
-        except InputError as error:
-            lines.append(f"{config.parent}: {error}")
+        except InputError as error:  # the others are fine
+            lines.append(f"{config.parent}: can't be used: {error}")
             continue
         state = "finished" if run.finished else f"at step {run.step} of {run.config.steps}"
         figures = "" if run.metrics.empty else f", return {mean_and_error(run.final_returns())}"

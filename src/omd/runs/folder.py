@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
+import os
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import filelock
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from omd import envs, parts
+from omd import envs, memory, parts
 from omd.config import Config, env_text
-from omd.errors import InputError
+from omd.errors import InputError, Notice
 from omd.runs import files
 from omd.settings import Settings, resolve
 from omd.training import replay
 from omd.training.program import LaneState, Program
+from omd.types import PyTree
 
-METRICS, CHECKPOINT, DIVERGED = "metrics.parquet", "checkpoint.safetensors", "diverged.json"
+METRICS, DIVERGED = "metrics.parquet", "diverged.json"
+CHECKPOINT, PREVIOUS = "checkpoint.safetensors", "previous.safetensors"
+COLUMNS = ("lane", "seed", "step", "episode_return", "diverged")
+"""That a run's metrics always have."""
 
 
 def precision(config: Config) -> contextlib.AbstractContextManager[None]:
@@ -58,27 +66,89 @@ def program_of(config: Config, lanes: int | None = None) -> Program:
     return Program(settings, env, evaluation, lanes, settings.model_hidden)
 
 
+def check_memory(program: Program) -> None:
+    """Raises `InputError` where the state of all lanes needs more memory than a CPU has."""
+    if jax.devices()[0].platform == "cpu":
+        lanes = lanes_of(program.config)
+        memory.check_state(size_of(jax.eval_shape(lambda: program.fresh(lanes))))
+
+
+def size_of(tree: PyTree) -> int:
+    """Bytes of all arrays of a pytree, random keys included."""
+
+    def one(leaf: Any) -> int:
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.eval_shape(jax.random.key_data, leaf)
+        return math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize
+
+    return sum(one(leaf) for leaf in jax.tree.leaves(tree))
+
+
+@contextlib.contextmanager
+def claimed(folder: pathlib.Path) -> Iterator[None]:
+    """The run is this process's to train for the block. Raises `InputError` where another process
+    trains it, and where the folder can't be written.
+
+    The system gives the lock back when its process dies. Then what that process left of files goes.
+    """
+    lock = filelock.FileLock(folder / ".lock")
+    with files.writing(folder):
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            raise InputError(
+                f"{folder} is being trained by another process: wait until it ends, or stop it"
+            ) from None
+    try:
+        files.remove_leftovers(folder)
+        yield
+    finally:
+        lock.release()
+
+
 def save(program: Program, state: LaneState, folder: pathlib.Path, rows: pd.DataFrame) -> None:
-    """Metrics first: a checkpoint never stands before them."""
+    """Metrics first, then the checkpoint, which is what counts: rows beyond its step, of a save
+    that was cut between the two, are left out when they are read."""
     files.write_frame(folder / METRICS, rows)
-    state = jax.tree.map(lambda x: x[: program.lanes], state)
-    used = _used_slots(program, int(np.asarray(state.step)[0]))
+    if program.padding:
+        state = jax.tree.map(lambda x: x[: program.lanes], state)
+    step = int(np.asarray(state.step)[0])
+    used = _used_slots(program, step)
 
     def trimmed(x: Any) -> Any:
         # sliced on the host: a slice on the device would compile for each length
         return np.asarray(x)[:, :used] if x.ndim == 3 else x
 
     state = state._replace(replay=jax.tree.map(trimmed, state.replay))
-    files.save_checkpoint(folder / CHECKPOINT, state, program.env.snapshot())
+    files.save_checkpoint(
+        folder / CHECKPOINT,
+        state,
+        program.env.snapshot(),
+        notes={"step": step, "rows": len(rows)},
+        previous=folder / PREVIOUS,
+    )
+    if step >= program.config.steps:
+        (folder / PREVIOUS).unlink(missing_ok=True)
+
+
+def has_checkpoint(folder: pathlib.Path) -> bool:
+    """Whether there is a checkpoint, or the one before it."""
+    return (folder / CHECKPOINT).exists() or (folder / PREVIOUS).exists()
 
 
 def restore(program: Program, lanes: list[Settings], folder: pathlib.Path) -> LaneState:
-    """The state of the lanes in a folder's checkpoint, on the devices."""
-    if not (folder / CHECKPOINT).exists():
-        raise InputError(f"{folder} has no checkpoint yet: let it train first")
-    arrays = files.read_checkpoint(folder / CHECKPOINT)
+    """The state of the lanes in a folder's last good checkpoint, on the devices. Raises
+    `InputError` where there is none that can be used."""
+    return restored(program, lanes, last_good(folder))
+
+
+def restored(
+    program: Program, lanes: list[Settings], arrays: Mapping[str, np.ndarray]
+) -> LaneState:
+    """The state of the lanes in a checkpoint's arrays, on the devices; raises `InputError` where
+    they are of other settings."""
     like = jax.eval_shape(lambda: program.fresh(lanes))
-    used = _used_slots(program, int(arrays.get("state/step", [0])[0]))
+    used = _used_slots(program, step_of(arrays))
 
     def trimmed(x: Any) -> Any:
         if x.ndim < 3:
@@ -92,6 +162,77 @@ def restore(program: Program, lanes: list[Settings], folder: pathlib.Path) -> La
     state = files.state_of(arrays, like._replace(replay=jax.tree.map(trimmed, like.replay)))
     program.env.restore(files.extra_of(arrays))
     return program.place(state._replace(replay=jax.tree.map(full, state.replay, like.replay)))
+
+
+def step_of(arrays: Mapping[str, np.ndarray]) -> int:
+    """The step at which a checkpoint with these arrays was written."""
+    step = np.asarray(arrays.get("state/step", 0)).reshape(-1)
+    return int(step[0]) if step.size else 0
+
+
+def last_good(folder: pathlib.Path, *, mend: bool = False) -> dict[str, np.ndarray]:
+    """Arrays of a folder's last checkpoint; with a warning, of the one before it where the last is
+    damaged or missing. With `mend`, which training needs, that one then takes the last one's place.
+
+    Raises `InputError` where there is none that can be used.
+    """
+    last, before = folder / CHECKPOINT, folder / PREVIOUS
+    if not has_checkpoint(folder):
+        raise InputError(f"{folder} has no checkpoint yet: let it train first")
+    words = f"{last} is missing"
+    if last.exists():
+        try:
+            return files.read_checkpoint(last)
+        except files.FileError as error:
+            if not before.exists():
+                raise files.FileError(f"{error}, or train a new run") from error
+            words = str(error)
+    arrays = files.read_checkpoint(before)
+    warnings.warn(
+        f"{words}; the checkpoint before it, of step {step_of(arrays)}, is used",
+        Notice,
+        stacklevel=3,
+    )
+    if mend:
+        with files.writing(last):
+            os.replace(before, last)
+    return arrays
+
+
+def history(folder: pathlib.Path) -> pd.DataFrame:
+    """The metrics up to the checkpoint's step: what a save that was cut left beyond it isn't part
+    of the run. Raises `InputError` where they are damaged, or missing beside a checkpoint."""
+    notes: dict[str, Any] = {}
+    for name in (CHECKPOINT, PREVIOUS):
+        with contextlib.suppress(files.FileError):
+            notes = files.read_notes(folder / name)
+            break
+    path, advice = folder / METRICS, "put back a copy of it, or train a new run"
+    if not path.exists():
+        if not has_checkpoint(folder):
+            return pd.DataFrame(columns=list(COLUMNS))
+        raise files.FileError(f"{path} is missing, with all evaluations so far: {advice}")
+    frame = files.read_frame(path, *COLUMNS)
+    if notes:
+        frame = frame[frame["step"] <= notes["step"]].reset_index(drop=True)
+        if len(frame) < notes["rows"]:
+            raise files.FileError(
+                f"{path} has {len(frame)} rows, where the checkpoint was written with "
+                f"{notes['rows']}: {advice}"
+            )
+    return frame
+
+
+def begun(folder: pathlib.Path, metrics: pd.DataFrame) -> bool:
+    """Whether there is a checkpoint to go on from. Raises `InputError` where there is none but
+    there was one: evaluations after step 0 are written only with it."""
+    if has_checkpoint(folder):
+        return True
+    if len(metrics) and metrics["step"].max() > 0:
+        raise files.FileError(
+            f"{folder / CHECKPOINT} is missing: put back a copy of it, or train a new run"
+        )
+    return False
 
 
 def _used_slots(program: Program, step: int) -> int:
@@ -130,7 +271,12 @@ def read_divergences(folder: pathlib.Path) -> dict[int, tuple[int, str]]:
     if not (folder / DIVERGED).exists():
         return {}
     told = files.read_json(folder / DIVERGED)
-    return {int(lane): (seed, sentence) for lane, (seed, sentence) in told.items()}
+    try:
+        return {int(lane): (int(seed), str(words)) for lane, (seed, words) in told.items()}
+    except (TypeError, ValueError) as error:
+        raise files.FileError(
+            f"{folder / DIVERGED} can't be read: it holds no seeds and sentences by lane"
+        ) from error
 
 
 def new_folder(out: pathlib.Path, name: str | None, config: Settings) -> pathlib.Path:

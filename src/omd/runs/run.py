@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
 import pathlib
+import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from omd import callbacks
+from omd import callbacks, memory
 from omd.config import Config
 from omd.errors import InputError
 from omd.runs import files, folder, session, stored
@@ -24,6 +26,7 @@ from omd.runs.session import Report
 from omd.settings import Settings, resolve
 from omd.training.program import LaneState, Program
 
+PROVENANCE = "provenance.json"
 LAST = 10
 """Evaluations over which the final return of a lane is averaged."""
 
@@ -176,9 +179,7 @@ def load(path: str | os.PathLike) -> Run:
     """A run from its folder; raises `InputError` if it is none."""
     path = pathlib.Path(path)
     config = stored.read_settings(path)
-    if not (path / folder.METRICS).is_file():
-        return Run(path, config, pd.DataFrame(columns=["lane", "seed", "step", "diverged"]))
-    return Run(path, config, pd.read_parquet(path / folder.METRICS))
+    return Run(path, config, folder.history(path))
 
 
 def start(
@@ -193,16 +194,25 @@ def start(
     before anything is written."""
     if out is None and name is not None:
         raise InputError(f"name is {name!r}, but out is None, so nothing is written: leave it out")
-    with folder.precision(config):
+    memory.check(config)
+    if out is not None:
+        files.check_writable(pathlib.Path(out))
+    with folder.precision(config), contextlib.ExitStack() as stack:
         program = folder.program_of(config)
         config = program.config
+        values = stored.to_json(config) if out is not None else {}
+        folder.check_memory(program)
+        state = program.place(program.fresh(folder.lanes_of(config)))
         path = None
         if out is not None:
-            values = stored.to_json(config)
             path = folder.new_folder(pathlib.Path(out), name, config)
-            files.write_json(path / stored.CONFIG, values)
-            files.write_json(path / "provenance.json", {"sessions": [made_with()]})
-        state = program.place(program.fresh(folder.lanes_of(config)))
+            try:
+                files.write_json(path / stored.CONFIG, values)
+                files.write_json(path / PROVENANCE, {"sessions": [made_with()]})
+            except files.WriteError:
+                shutil.rmtree(path, ignore_errors=True)
+                raise
+            stack.enter_context(folder.claimed(path))
         return _train(program, state, config, path, [], listeners, on_report)
 
 
@@ -229,17 +239,21 @@ def resume(
     if run.finished:
         return run
     config = run.config if config is None else config
-    with folder.precision(config):
-        program = folder.program_of(config)
-        if (path / folder.CHECKPOINT).exists():
-            state = folder.restore(program, folder.lanes_of(config), path)
-        else:
-            state = program.place(program.fresh(folder.lanes_of(config)))
-        step = int(np.asarray(state.step)[0])
-        rows: Any = run.metrics[run.metrics["step"] <= step].to_dict("records")
-        history = files.read_json(path / "provenance.json")
-        history["sessions"].append(made_with() | {"from_step": step})
-        files.write_json(path / "provenance.json", history)
+    with folder.precision(config), folder.claimed(path):
+        run = load(path)  # another process may have trained it until now
+        if run.finished:
+            return run
+        record = files.read_json(path / PROVENANCE, sessions=list)
+        begun = folder.begun(path, run.metrics)
+        arrays = folder.last_good(path, mend=True) if begun else {}
+        step = folder.step_of(arrays)
+        rows: Any = run.metrics[run.metrics["step"] <= step].to_dict("records") if begun else []
+        program, lanes = folder.program_of(config), folder.lanes_of(config)
+        folder.check_memory(program)
+        fresh = functools.partial(program.fresh, lanes)
+        state = folder.restored(program, lanes, arrays) if begun else program.place(fresh())
+        record["sessions"].append(made_with() | {"from_step": step})
+        files.write_json(path / PROVENANCE, record)
         return _train(program, state, config, path, rows, listeners, on_report)
 
 

@@ -18,7 +18,8 @@ from omd.runs.signals import Stop
 from omd.settings import Settings
 from omd.training.program import LaneState, Program
 
-CHECKPOINT_SECONDS = 60.0
+FIRST_SECONDS, CHECKPOINT_SECONDS = 5.0, 60.0
+"""Between checkpoints: in the beginning, and later. A short run then has one too."""
 CHECKPOINT_SHARE = 0.05
 """Of the time that may go into checkpoints: large replay buffers are written less often."""
 
@@ -58,7 +59,8 @@ def train(
     rows = list(rows)
     numbers = [label["lane"] for label in labels]
     diverged = {row["lane"] for row in rows if row["diverged"]}
-    saved, cost = time.monotonic(), 0.0
+    started = saved = time.monotonic()
+    cost = 0.0
     compiled: set[tuple[int, bool]] = set()
 
     def rows_of(step: int, metrics: Mapping[str, Any]) -> Rows:
@@ -99,9 +101,10 @@ def train(
             diverged |= folder.note_divergences(program, labels, first["episode_return"], path)
             new = rows_of(0, first)
             rows += new
+            save()
+            started = saved = time.monotonic()
             call(Evaluation(0, config.steps, new, math.nan, stop.request))
             if stop.requested:
-                save()
                 return state, rows
         for end, learn, evaluated in chunks:
             clock = time.monotonic()
@@ -126,7 +129,8 @@ def train(
             if evaluated:
                 call(Evaluation(end, config.steps, new, speed, stop.request))
             begin = end
-            wait = max(CHECKPOINT_SECONDS, cost / CHECKPOINT_SHARE)
+            usual = min(CHECKPOINT_SECONDS, max(FIRST_SECONDS, saved - started))
+            wait = max(usual, cost / CHECKPOINT_SHARE)
             if time.monotonic() - saved > wait or stop.requested or end == config.steps:
                 clock = time.monotonic()
                 save()

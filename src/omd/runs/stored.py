@@ -56,11 +56,9 @@ def read_settings(folder: pathlib.Path) -> Settings:
     if not path.is_file():
         raise InputError(f"{folder} is no run: it has no {CONFIG}")
     values = files.read_json(path)
-    if not isinstance(values, dict):
-        raise InputError(f"{path} can't be read: it holds no settings")
     try:
         return from_json(values)
-    except (InputError, TypeError) as error:
+    except (InputError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} can't be used: {error}") from error
 
 

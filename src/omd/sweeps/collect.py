@@ -31,10 +31,10 @@ def gather(sweep: Sweep) -> pd.DataFrame:
             race.CHOICE if sweep.lanes[n] in choosing else race.REPORT for n in group.lanes
         ]
         metrics, done = folder / "metrics.parquet", folder / DONE
-        frame = pd.read_parquet(metrics) if metrics.exists() else None
+        frame = files.read_frame(metrics, "lane", "seed", "step") if metrics.exists() else None
         errors, live = {}, {}
         if done.exists():
-            record = files.read_json(done)
+            record = files.read_json(done, random_model_mse=list)
             errors = dict(zip(group.lanes, record["random_model_mse"], strict=True))
             live = {
                 name: dict(zip(group.lanes, counts, strict=True))
@@ -53,8 +53,8 @@ def finished_returns(sweep: Sweep) -> dict[Settings, float]:
     found: dict[Settings, float] = {}
     for group in sweep.groups:
         if sweep.done(group):
-            frame = pd.read_parquet(
-                sweep.folder(group) / "metrics.parquet", columns=["lane", "step", "episode_return"]
+            frame = files.read_frame(
+                sweep.folder(group) / "metrics.parquet", "lane", "step", "episode_return"
             )
             frame = frame.sort_values("step")
             for number in group.lanes:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from omd.agents import networks
 from omd.runs import folder
@@ -39,7 +38,7 @@ def cost_of(config: Settings) -> Cost:
     program, state, traced = _traced(config)
     minibatches = program.agent.objective.minibatches
     draws = 4 * program.config.evaluate_every * program.config.batch_size * minibatches
-    return Cost(flops_of(_products(traced, _trips(program))), size_of(state) + draws)
+    return Cost(flops_of(_products(traced, _trips(program))), folder.size_of(state) + draws)
 
 
 def products_of(config: Settings) -> dict[Shape, int]:
@@ -67,17 +66,6 @@ def _traced(config: Settings) -> tuple[Program, PyTree, Any]:
 def _trips(program: Program) -> int:
     """Products that an iterative hypergradient may take."""
     return program.agent.method.products
-
-
-def size_of(tree: PyTree) -> int:
-    """Bytes of all arrays of a pytree, random keys included."""
-
-    def one(leaf: Any) -> int:
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            leaf = jax.eval_shape(jax.random.key_data, leaf)
-        return math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize
-
-    return sum(one(leaf) for leaf in jax.tree.leaves(tree))
 
 
 def _products(jaxpr: Any, trips: int) -> Counter[Shape]:

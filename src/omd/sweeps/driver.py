@@ -133,11 +133,5 @@ def failures(sweep: Sweep) -> dict[int, str]:
 def _written(sweep: Sweep) -> Sweep:
     from omd.sweeps import collect
 
-    try:
-        collect.write(sweep)
-    except OSError as error:
-        raise InputError(
-            f"{sweep.path / collect.RESULTS} can't be written ({error.strerror}): free space and "
-            "repeat the command"
-        ) from error
+    collect.write(sweep)
     return sweep

@@ -9,7 +9,6 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 
 from omd.agents import squared_error
 from omd.runs import files, folder, session
@@ -45,9 +44,10 @@ def _train(sweep: Sweep, group: plan.Group) -> str:
     with folder.precision(config):
         program = program_of(config, len(lanes))
         rows: session.Rows = []
-        if (path / folder.CHECKPOINT).exists():
-            state = folder.restore(program, lanes, path)
-            frame = pd.read_parquet(path / folder.METRICS)
+        files.remove_leftovers(path)
+        frame = folder.history(path)
+        if folder.begun(path, frame):
+            state = folder.restored(program, lanes, folder.last_good(path, mend=True))
             reached = int(np.asarray(state.step)[0])
             rows = frame[frame["step"] <= reached].to_dict("records")  # type: ignore[assignment]
         else:
@@ -89,7 +89,7 @@ def _finish(
     errors, live = _first_models(program, state, initial)
     record = {"seconds": seconds, "random_model_mse": errors, "live_units": live}
     files.write_json(path / DONE, record)
-    for name in (folder.CHECKPOINT, INITIAL, PROGRESS):
+    for name in (folder.CHECKPOINT, folder.PREVIOUS, INITIAL, PROGRESS):
         (path / name).unlink(missing_ok=True)
 
 
@@ -137,6 +137,6 @@ _cached = functools.lru_cache(maxsize=2)(folder.program_of)
 
 def _note_session(path: pathlib.Path, step: int) -> None:
     record = path / "provenance.json"
-    history = files.read_json(record) if record.exists() else {"sessions": []}
+    history = files.read_json(record, sessions=list) if record.exists() else {"sessions": []}
     history["sessions"].append(made_with() | {"from_step": step})
     files.write_json(record, history)

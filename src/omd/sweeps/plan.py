@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from omd import memory
 from omd.config import SETTINGS
 from omd.errors import InputError
 from omd.settings import Settings
@@ -82,24 +83,10 @@ def machine(workers: int | None = None) -> Machine:
     if device.platform == "cpu":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         count = max(1, min(workers or 10**6, cores or 1))
-        return Machine("cpu", count, available_memory() / count)
+        return Machine("cpu", count, memory.available() / count)
     stats = device.memory_stats() or {}
     count = max(1, min(workers or 10**6, jax.local_device_count()))
     return Machine(device.platform, count, float(stats.get("bytes_limit", 8e9)))
-
-
-def available_memory() -> float:
-    """Bytes that programs may still take."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            for text in file:
-                if text.startswith("MemAvailable:"):
-                    return 1024.0 * int(text.split()[1])
-    except OSError:
-        pass
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return 0.5 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return 4e9
 
 
 def groups(lanes: Sequence[Settings], on: Machine, size: int | None = None) -> tuple[Group, ...]:

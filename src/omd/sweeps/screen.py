@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import rich.console
 import rich.progress
 import rich.table
+from rich.markup import escape
 
 from omd.sweeps.plan import Group, Machine
 from omd.sweeps.store import Sweep
@@ -87,7 +88,7 @@ def display(sweep: Sweep, *, shown: bool) -> Iterator[Screen]:
             rich.progress.TextColumn("{task.fields[figures]}"),
         )
         with rich.progress.Progress(*columns, console=console) as bar:
-            task = bar.add_task(sweep.name, total=1.0, figures="starting")
+            task = bar.add_task(escape(sweep.name), total=1.0, figures="starting")
 
             def update() -> None:
                 seen = meter.look()
@@ -127,7 +128,7 @@ def show_plan(
     machine: Machine,
 ) -> None:  # fmt: skip
     """The table of `omd sweep --dry-run`: a row for each shape and group size."""
-    table = rich.table.Table(title=f"{name}: {len(lanes)} lanes in {len(groups)} groups")
+    table = rich.table.Table(title=escape(f"{name}: {len(lanes)} lanes in {len(groups)} groups"))
     for column, side in (
         ("groups", "right"), ("lanes each", "right"), ("what", "left"), ("MFLOP/step", "right"),
         ("MB/lane", "right"), ("FLOP", "right"), ("time of a group", "right"),
@@ -151,8 +152,9 @@ def show_plan(
         work = flops * size * steps * len(members)
         total += work
         table.add_row(
-            str(len(members)), str(size), what, f"{flops / 1e6:.2f}", f"{size_bytes / 1e6:.1f}",
-            f"{work:.3g}", duration(times[members[0]]) if seconds else "",
+            str(len(members)), str(size), escape(what), f"{flops / 1e6:.2f}",
+            f"{size_bytes / 1e6:.1f}", f"{work:.3g}",
+            duration(times[members[0]]) if seconds else "",
         )  # fmt: skip
     console = rich.console.Console()
     if not console.is_terminal:

@@ -13,16 +13,20 @@ A grid may choose some of its settings by a race; see `race`. Imports no JAX.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.resources
 import itertools
+import math
+import numbers
 import os
 import pathlib
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from omd import memory
 from omd.config import SETTINGS, Config
 from omd.errors import InputError, closest
 from omd.runs import stored
@@ -31,6 +35,9 @@ from omd.sweeps import race
 from omd.sweeps.probe import spec_of
 
 TABLES = ("about", "base", "grid")
+MOST_LANES = 100_000
+LANE_BYTES = 2_000
+"""Of a lane's settings in Python, about."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,21 +113,29 @@ def _build(name: str, values: Mapping[str, Any], options: dict[str, list[Any]]) 
         raise InputError("the sweep has no grid: give at least one table [[grid]]")
     lanes: dict[Settings, None] = {}
     points: list[race.Point] = []
+    count = 0
     for number, grid in enumerate(grids, 1):
         if not isinstance(grid, Mapping):
             raise InputError(f"grid {number} is {grid!r}: write it as a table [[grid]]")
         axes, raced = _axes(number, base, grid, options)
-        combinations: list[Settings] = []
+        count += _count(axes, raced)
+        if count > MOST_LANES:
+            raise InputError(
+                f"the sweep has {count:,} lanes up to grid {number}, whose settings alone would "
+                f"take {memory.in_words(count * LANE_BYTES)} of memory: give at most "
+                f"{MOST_LANES:,}, in several sweeps if need be"
+            )
+        asked: list[tuple[Config, str]] = []
         for combination in itertools.product(*axes.values()):
             settings = dict(zip(axes, combination, strict=True))
-            try:
-                config = Config(**settings)
-                found = resolve(config, spec_of(config))
-            except InputError as error:
-                named = [k for k in {**grid, **options} if k in settings]
-                varied = ", ".join(f"{k} {settings[k]!r}" for k in named)
-                raise InputError(f"grid {number}, at {varied or 'defaults'}: {error}") from error
-            combinations.append(found)
+            varied = ", ".join(f"{k} {settings[k]!r}" for k in {**grid, **options} if k in settings)
+            with _naming(number, varied):
+                asked.append((Config(**settings), varied))
+                memory.check(dataclasses.replace(asked[-1][0], seeds=1))
+        combinations: list[Settings] = []
+        for config, varied in asked:  # their environments take seconds to make
+            with _naming(number, varied):
+                combinations.append(resolve(config, spec_of(config)))
         if raced is not None:
             points += race.points(raced, combinations)
             continue
@@ -129,6 +144,26 @@ def _build(name: str, values: Mapping[str, Any], options: dict[str, list[Any]]) 
             lanes |= {dataclasses.replace(found, seeds=(s,)): None for s in found.seed_list}
     lanes |= dict.fromkeys(race.missing(points, lanes, {}))
     return Spec(name, str(values.get("about", "")), tuple(lanes), tuple(points))
+
+
+@contextlib.contextmanager
+def _naming(number: int, varied: str) -> Iterator[None]:
+    """Bad input names the grid and the point where it stands."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"grid {number}, at {varied or 'defaults'}: {error}") from error
+
+
+def _count(axes: Mapping[str, Sequence[Any]], raced: race.Race | None) -> int:
+    """Lanes of a grid, at most; nothing is built for it."""
+    seeds: Any = axes.get("seeds", (1,))[0]
+    lanes = int(seeds) if isinstance(seeds, numbers.Integral) else 1
+    if isinstance(seeds, Sequence) and not isinstance(seeds, str):
+        lanes = len(seeds)
+    if raced is not None:
+        lanes = max(lanes, raced.first + raced.more)
+    return lanes * math.prod(len(values) for name, values in axes.items() if name != "seeds")
 
 
 def _axes(

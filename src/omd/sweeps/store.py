@@ -12,7 +12,6 @@ A group belongs to whoever holds its lock, which the kernel releases when that p
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import pathlib
 import time
@@ -157,7 +156,10 @@ class Sweep:
         """The step that a group has reached, by its last report."""
         if self.done(group):
             return self.lanes[group.lanes[0]].steps
-        return int((_read(self.folder(group) / PROGRESS) or {}).get("step", 0))
+        with contextlib.suppress(InputError):  # for the display only
+            step = (_read(self.folder(group) / PROGRESS) or {}).get("step", 0)
+            return step if isinstance(step, int) else 0
+        return 0
 
     @contextlib.contextmanager
     def claim(self, group: Group) -> Iterator[bool]:
@@ -192,9 +194,13 @@ def write(path: pathlib.Path, values: dict[str, Any]) -> None:
 
 
 def _read(path: pathlib.Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} can't be read: {error}") from error
+    from omd.runs import files
+
+    try:
+        return files.read_json(path)
+    except files.FileError as error:
+        if isinstance(error.__cause__, FileNotFoundError):  # a worker has just removed it
+            return None
+        raise

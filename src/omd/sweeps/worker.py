@@ -89,11 +89,14 @@ def _take_one_device() -> None:
 def run(path: str, index: int) -> dict[str, Any]:
     """Run one group and say what came of it: `outcome`, or `error` with a sentence."""
     _take_one_device()
+    from omd.runs import files
     from omd.sweeps import group
     from omd.sweeps.store import Sweep
 
     try:
         return {"outcome": group.run(Sweep(path), index)}
+    except files.WriteError as error:
+        return {"error": str(error), "fatal": True}
     except InputError as error:
         return {"error": str(error)}
     except OSError as error:
