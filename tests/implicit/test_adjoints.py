@@ -204,3 +204,59 @@ def test_rows_of_the_jacobian_are_gradients(method):
     want = jax.jacobian(lambda t: outer(jnp.linalg.solve(matrix, t), t))(theta)
     np.testing.assert_allclose(rows, want, rtol=1e-9)
     assert reports.status.tolist() == [Status.CONVERGED] * 3
+
+
+@pytest.mark.parametrize(
+    "method",
+    [implicit.CG(rtol=1e-10, max_steps=400), implicit.GMRES(rtol=1e-10, max_restarts=50)],
+    ids=lambda m: type(m).__name__,
+)
+def test_right_hand_sides_share_a_space(method):
+    """Each product serves all: fewer block products than the hardest needs alone. Copies, zeros and
+    columns that aren't finite spoil no other."""
+    rights = np.array(_RNG.normal(size=(8, 60)))
+    rights[1], rights[2], rights[3, 0] = rights[0], 0.0, np.nan
+
+    def product(v):
+        return _STIFF @ v
+
+    u, together = jax.jit(lambda g: method.solve_many(product, g))(rights)
+    good = [0, 1, 2, 4, 5, 6, 7]
+    exact = np.linalg.solve(_STIFF, rights[good].T).T
+    np.testing.assert_allclose(u[jnp.array(good)], exact, rtol=1e-6, atol=1e-9)
+    assert together.status[jnp.array(good)].tolist() == [Status.CONVERGED] * 7
+    assert int(together.status[3]) == Status.NON_FINITE
+    _, alone = method.solve(product, jnp.asarray(rights[0]))
+    assert int(jnp.max(together.iterations)) < int(alone.iterations)
+
+
+def test_a_jacobian_by_blocks_can_be_differentiated_and_its_failure_is_seen():
+    matrix = jnp.array([[2.0, 0.4], [0.4, 1.0]])
+    method = implicit.CG(rtol=1e-12)
+
+    def solution(theta):
+        return jnp.linalg.solve(matrix * (1 + theta[0] ** 2), jnp.sin(theta))
+
+    def constraint(w, theta):
+        return matrix * (1 + theta[0] ** 2) @ w - jnp.sin(theta)
+
+    def rows(theta):
+        w = implicit.root(
+            constraint, lambda w0, theta: solution(theta), jnp.zeros(2), theta, hypergradient=method
+        )
+        return implicit.jacobian(
+            lambda w, theta: jnp.stack([w[0] ** 2, w[1], theta[1]]), constraint, w, theta,
+            method=method,
+        )[0]  # fmt: skip
+
+    def want(theta):
+        w = solution(theta)
+        return jnp.stack([w[0] ** 2, w[1], theta[1]])
+
+    theta = jnp.array([0.3, -0.2])
+    for mode in (jax.jacfwd, jax.jacrev):
+        np.testing.assert_allclose(
+            mode(rows)(theta), jax.jacfwd(jax.jacfwd(want))(theta), rtol=1e-8, atol=1e-10
+        )
+    with pytest.raises((RuntimeError, ValueError), match="linear solve behind a derivative failed"):
+        implicit.jacobian(lambda w, t: w, lambda w, t: 0 * w, theta, theta, method=method)

@@ -145,6 +145,57 @@ def test_scalars():
     np.testing.assert_allclose(jax.grad(jax.grad(solution))(8.0), -2 / 9 * 8 ** (-5 / 3), rtol=1e-5)
 
 
+def test_second_derivatives_where_constraint_and_loss_are_linear_in_w():
+    """Leaves of the cotangent, or all of it, that are constants: JAX's own rule fails on them."""
+
+    def solution(t):
+        return implicit.root(
+            lambda w, t: {"a": w["a"] - t**2, "b": w["b"] - t},
+            lambda w0, t: {"a": t**2, "b": t},
+            {"a": jnp.zeros(2), "b": jnp.zeros(2)}, t, hypergradient=implicit.Dense(),
+        )  # fmt: skip
+
+    def half(t):
+        w = solution(t)
+        return jnp.sum(w["a"] ** 2) + jnp.sum(w["b"])
+
+    t = jnp.array([1.0, 2.0])
+    for loss, want in ((lambda t: jnp.sum(solution(t)["a"]), [2.0, 2.0]), (half, [12.0, 48.0])):
+        for outer, inner in ((jax.jacfwd, jax.grad), (jax.jacrev, jax.jacrev)):
+            np.testing.assert_allclose(outer(inner(loss))(t), np.diag(want), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "method", [*_METHODS, implicit.GMRES(), implicit.Nystrom()], ids=lambda m: type(m).__name__
+)
+def test_a_w_without_an_entry(method):
+    gradient, report = implicit.hypergradient(
+        lambda w, t: jnp.sum(w) + jnp.sum(t), lambda w, t: 2 * w, jnp.zeros(0), jnp.ones(2),
+        method=method,
+    )  # fmt: skip
+    np.testing.assert_allclose(gradient, 1.0)
+    assert not report.failed
+
+
+def test_a_first_guess_may_be_of_any_precision():
+    for guess in (jnp.zeros(2, int), np.zeros(2, np.float32), jnp.zeros(2)):
+        gradient, _ = implicit.hypergradient(
+            lambda w, t: jnp.sum(w), lambda w, t: 2 * w - t, jnp.ones(2, jnp.float32),
+            jnp.ones(2, jnp.float32), adjoint_init=guess,
+        )  # fmt: skip
+        assert gradient.dtype == jnp.float32
+        np.testing.assert_allclose(gradient, 0.5, rtol=1e-5)
+
+
+def test_the_size_of_the_jacobian_does_not_matter():
+    for factor in (1e-30, 1e30):
+        u, report = implicit.NormalCG().solve(
+            lambda v, factor=factor: jnp.float32(factor) * v, jnp.ones(2, jnp.float32)
+        )
+        assert report.status == implicit.Status.CONVERGED
+        np.testing.assert_allclose(u * jnp.float32(factor), 1.0, rtol=1e-5)
+
+
 @pytest.mark.parametrize("where", ["w0", "theta"])
 def test_complex_is_refused(where):
     values = {"w0": jnp.ones(2), "theta": jnp.ones(2)}

@@ -42,6 +42,32 @@ def _root(constraint=_CONSTRAINT, solver=_solver, w0=_W0, **settings):
         (lambda: _root(w0=jnp.zeros(2, int)), r"w0 has no floating-point .* int64\[2\]"),
         (lambda: _root(w0={}), "an empty pytree"),
         (lambda: _root(w0=_W0.astype(complex)), "only real numbers"),
+        (lambda: _root(w0=1j), "w0 is complex, but only real numbers"),
+        (lambda: _root(solver=lambda *_: jnp.zeros(2, int)), r"got int64\[2\]"),
+        (lambda: _root(adjoint_init=jnp.zeros(2) * 1j), "adjoint_init is complex128"),
+        (lambda: _root(solver=lambda *_: (_W0, 3), has_factors=True), "operator .*, not int"),
+        *[
+            (
+                lambda v=v: implicit.hypergradient(lambda w, *_: v, _CONSTRAINT, _W0, _THETA, _X),
+                "outer_loss must return a (scalar|real floating-point number), not",
+            )
+            for v in (None, 3, 1j, (1.0, 2.0))
+        ],
+        (lambda: implicit.custom_root(_CONSTRAINT, solve="cg"), "solve is 'cg': give a method"),
+        (
+            lambda: implicit.custom_root(_CONSTRAINT, has_aux=True)(lambda *_: _W0)(None, 1.0, 2.0),
+            "must return a pair",
+        ),
+        (
+            lambda: implicit.kkt(lambda x, t: x @ x, equality=lambda x, t: x)(
+                implicit.KKT(_W0, np.zeros(())), _THETA
+            ),
+            r"equality returns the shape \(2,\), but w.equality has \(\)",
+        ),
+        (lambda: implicit.projections.simplex(_W0[:0]), "vectors of one entry or more"),
+        (lambda: implicit.projections.simplex(_X, -1.0), "total must be .* greater than 0"),
+        (lambda: implicit.projections.ball(_X, -1.0), "radius must be .* 0 or greater"),
+        (lambda: implicit.projections.box(_X, 2.0, 1.0), "low ≤ high"),
         (lambda: _root(hypergradient="cg"), "must be a method .* not 'cg'"),
         (lambda: _root(hypergradient=implicit.Unrolled(3)), "must be a method"),
         (

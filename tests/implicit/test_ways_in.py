@@ -189,6 +189,14 @@ def test_projections_by_hand():
     np.testing.assert_allclose(projections.box(jnp.array([-1.0, 0.5, 3.0]), 0.0, 2.0), [0, 0.5, 2])
 
 
+def test_projections_keep_their_digits():
+    large = jnp.array([1e30, 1e30], jnp.float32)
+    np.testing.assert_allclose(projections.ball(large), 0.5**0.5, rtol=1e-6)
+    near = jnp.array([1e8, 1e8 - 8], jnp.float32)
+    np.testing.assert_allclose(projections.simplex(near), [1.0, 0.0])
+    assert np.all(np.isnan(projections.simplex(jnp.array([np.nan, 1.0]))))
+
+
 @pytest.mark.parametrize(
     ("project", "v"),
     [

@@ -9,6 +9,7 @@ from typing import Any
 
 from jaxtyping import ArrayLike, PyTree
 
+from omd.errors import InputError
 from omd.implicit.methods import AbstractMethod, relative_tolerance
 from omd.implicit.report import Report, Status, judge, residuals
 from omd.implicit.roots import from_fixed_point, root
@@ -49,7 +50,15 @@ def custom_root(
     `reference_signature` (by default the constraint's) says at which place. `throw`, `on_report`:
     as for `root`. Raises `InputError` where the constraint's output is not like w.
     """
-    method = solve if solve is None or isinstance(solve, AbstractMethod) else FromFunction(solve)
+    if isinstance(solve, AbstractMethod) or solve is None:
+        method = solve
+    elif callable(solve):
+        method = FromFunction(solve)
+    else:
+        raise InputError(
+            f"solve is {solve!r}: give a method such as implicit.CG(), or a function (product, "
+            "right) -> u; a name is turned into a method by implicit.get."
+        )
 
     def decorator(solver: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(solver)
@@ -69,6 +78,11 @@ def custom_root(
             first: Any = init
             if init is None:
                 answer = as_arrays(constant(forward(None, constant(as_arrays(given)))))
+                if has_aux and not (isinstance(answer, tuple) and len(answer) == 2):
+                    raise InputError(
+                        "with has_aux=True the solver must return a pair (w, extra), not "
+                        f"{type(answer).__name__}."
+                    )
                 first = answer[0] if has_aux else answer
 
             return root(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -13,6 +13,7 @@ import lineax as lx
 from equinox import internal as eqxi
 from jaxtyping import Array, ArrayLike, Int, PyTree
 
+from omd.implicit import block
 from omd.implicit.methods import AbstractMethod, machine_epsilon, relative_tolerance
 from omd.implicit.report import Report, Status, judge, relative, residuals
 from omd.implicit.trees import Product, axpy, dot, in_one_precision, norm, scale, subtract
@@ -74,6 +75,19 @@ class CG(AbstractMethod):
         undamped = relative(axpy(self.damping, u, r), g)
         return back(u), judge(undamped, relative(r, g), steps, self.rtol, failure)
 
+    def solve_many(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+        vjp, g, back = in_one_precision(vjp, g)
+
+        u, steps = block.conjugate_gradient(
+            lambda v: axpy(self.damping, v, vjp(v)),
+            g,
+            _aim(self.rtol),
+            self.max_steps,
+            _product_of(self.preconditioner),
+        )
+        undamped, damped = jax.vmap(lambda u, g: residuals(vjp, u, g, self.damping))(u, g)
+        return back(u), judge(undamped, damped, steps, self.rtol, _failure(steps, self.max_steps))
+
 
 class NormalCG(AbstractMethod):
     """Conjugate gradient on (A Aᵀ + damping · I) u = A g with A = ∂h/∂w: any square Jacobian.
@@ -109,24 +123,35 @@ class NormalCG(AbstractMethod):
         self, start: PyTree, vjp: Product, g: PyTree, *, check: bool = False
     ) -> tuple[PyTree, Report]:
         vjp, g, back = in_one_precision(vjp, g)
-        transpose = jax.linear_transpose(vjp, g)
-
-        def jvp(v):
-            return transpose(v)[0]
-
-        right = jvp(g)
+        normal = _NormalEquations.of(vjp, g, self.damping)
+        right = normal.right(g)
         u, _, steps = _conjugate_gradient(
-            lambda v: axpy(self.damping, v, jvp(vjp(v))),
+            normal.product,
             right,
             start,
             _aim(self.rtol),
             self.max_steps,
             _product_of(self.preconditioner),
         )
-        r = subtract(vjp(u), g)
-        normal = relative(axpy(self.damping, u, jvp(r)), right)
+        return back(u), self._judged(normal, u, g, steps)
+
+    def solve_many(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+        vjp, g, back = in_one_precision(vjp, g)
+        normal = _NormalEquations.of(vjp, jax.tree.map(lambda leaf: leaf[0], g), self.damping)
+        u, steps = block.conjugate_gradient(
+            normal.product,
+            jax.vmap(normal.right)(g),
+            _aim(self.rtol),
+            self.max_steps,
+            _product_of(self.preconditioner),
+        )
+        return back(u), jax.vmap(lambda u, g: self._judged(normal, u, g, steps))(u, g)
+
+    def _judged(self, normal: _NormalEquations, u: PyTree, g: PyTree, steps: Any) -> Report:
+        r = subtract(normal.vjp(u), g)
+        left = axpy(normal.damping, u, normal.right(r))
         failure = _failure(steps, self.max_steps)
-        return back(u), judge(relative(r, g), normal, steps, self.rtol, failure)
+        return judge(relative(r, g), relative(left, normal.right(g)), steps, self.rtol, failure)
 
 
 class GMRES(AbstractMethod):
@@ -179,6 +204,20 @@ class GMRES(AbstractMethod):
         )
         failure = _failure(steps - 1, self.max_restarts)
         return back(u), judge(*residuals(vjp, u, g, self.damping), steps - 1, self.rtol, failure)
+
+    def solve_many(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+        vjp, g, back = in_one_precision(vjp, g)
+        u, cycles = block.gmres(
+            lambda v: axpy(self.damping, v, vjp(v)),
+            g,
+            _aim(self.rtol),
+            self.restart,
+            self.max_restarts,
+            _product_of(self.preconditioner),
+        )
+        undamped, damped = jax.vmap(lambda u, g: residuals(vjp, u, g, self.damping))(u, g)
+        failure = _failure(cycles, self.max_restarts)
+        return back(u), judge(undamped, damped, cycles, self.rtol, failure)
 
     def transposed(self) -> AbstractMethod:
         if self.preconditioner is None:
@@ -233,6 +272,36 @@ class Refinement(AbstractMethod):
 
     def transposed(self) -> AbstractMethod:
         return dataclasses.replace(self, preconditioner=Transposed(self.preconditioner))
+
+
+class _NormalEquations(NamedTuple):
+    """(A Aᵀ + damping · I) u = A g, all divided by the square of A's size, a power of two, lest it
+    under- or overflow."""
+
+    vjp: Product
+    jvp: Product
+    size: ArrayLike
+    damping: ArrayLike
+
+    @classmethod
+    def of(cls, vjp: Product, g: PyTree, damping: ArrayLike) -> _NormalEquations:
+        transpose = jax.linear_transpose(vjp, g)
+
+        def jvp(v: PyTree) -> PyTree:
+            return transpose(v)[0]
+
+        length = norm(g)
+        size = norm(jvp(scale(1 / jnp.where(length > 0, length, 1), g)))
+        size = jnp.maximum(size, jnp.sqrt(jnp.asarray(damping, size.dtype)))
+        good = (size > 0) & jnp.isfinite(size)
+        size = jnp.ldexp(jnp.ones_like(size), jnp.frexp(jnp.where(good, size, 1))[1])
+        return cls(vjp, jvp, size, damping / size / size)
+
+    def right(self, g: PyTree) -> PyTree:
+        return scale(1 / self.size, self.jvp(scale(1 / self.size, g)))
+
+    def product(self, v: PyTree) -> PyTree:
+        return axpy(self.damping, v, self.right(self.vjp(v)))
 
 
 class Transposed(eqx.Module):
@@ -328,4 +397,4 @@ def _scaled_solve(
     solution = lx.linear_solve(
         linear, scale(1 / length, right), solver, options=options, throw=False
     )
-    return scale(_SCALE * length, solution.value), solution.stats["num_steps"]
+    return scale(length, scale(_SCALE, solution.value)), solution.stats["num_steps"]

@@ -67,6 +67,13 @@ class AbstractMethod(eqx.Module):
         step, report = self.solve(vjp, subtract(g, vjp(start)), check=check)
         return axpy(1.0, step, start), report
 
+    def solve_many(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+        """As `solve`, for right-hand sides stacked along a leading axis [m], as are u and report.
+
+        By default lane by lane under `jax.vmap`, which forms and factorises a matrix once.
+        """
+        return jax.vmap(lambda one: self.solve(vjp, one, check=check))(g)
+
     def preconditioned(self, inverse: Callable[[PyTree], PyTree]) -> AbstractMethod:
         """The same with a preconditioner; raises `InputError` where it takes none."""
         raise InputError(

@@ -6,13 +6,26 @@ is one of the two sides'.
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Real
+
+from omd.errors import InputError
+from omd.implicit import validation
+from omd.implicit.trees import norm
 
 
-def simplex(v: Float[Array | np.ndarray, " n"], total: ArrayLike = 1.0) -> Float[Array, " n"]:
-    """The nearest x with x ≥ 0 and Σ x = total > 0: max(v − τ, 0), τ found by sorting."""
+def simplex(v: Real[Array | np.ndarray, " n"], total: ArrayLike = 1.0) -> Float[Array, " n"]:
+    """The nearest x with x ≥ 0 and Σ x = total > 0: max(v − τ, 0), τ found by sorting.
+
+    Raises `InputError` where v is no vector with an entry, or total isn't above 0.
+    """
+    v = _point(v)
+    if v.ndim != 1 or not v.size:
+        raise InputError(f"a simplex holds vectors of one entry or more, not shape {v.shape}.")
+    validation.number("total", total, positive=True)
+    v = v - jax.lax.stop_gradient(jnp.max(v))  # moves nothing, and large entries keep their digits
     ordered = -jnp.sort(-v)
     count = jnp.arange(1, v.size + 1)
     thresholds = (jnp.cumsum(ordered) - total) / count
@@ -20,17 +33,31 @@ def simplex(v: Float[Array | np.ndarray, " n"], total: ArrayLike = 1.0) -> Float
     return jnp.maximum(v - thresholds[kept - 1], 0)
 
 
-def ball(v: Float[Array | np.ndarray, " ..."], radius: ArrayLike = 1.0) -> Float[Array, " ..."]:
-    """The nearest x with ‖x‖₂ ≤ radius."""
-    v = jnp.asarray(v)
-    square = jnp.sum(v**2)
-    outside = square > jnp.asarray(radius) ** 2
-    length = jnp.sqrt(jnp.where(outside, square, 1))
-    return jnp.where(outside, v * (radius / length), v)
+def ball(v: Real[Array | np.ndarray, " ..."], radius: ArrayLike = 1.0) -> Float[Array, " ..."]:
+    """The nearest x with ‖x‖₂ ≤ radius. Raises `InputError` where radius is below 0."""
+    v = _point(v)
+    validation.number("radius", radius)
+    unit = jax.lax.stop_gradient(jnp.max(jnp.abs(v), initial=0.0))
+    unit = jnp.where((unit > 0) & jnp.isfinite(unit), unit, 1)
+    outside = norm(jax.lax.stop_gradient(v)) > radius
+    length = jnp.sqrt(jnp.where(outside, jnp.sum((v / unit) ** 2), 1))
+    return jnp.where(outside, (v / unit) * (radius / length), v)
 
 
 def box(
-    v: Float[Array | np.ndarray, " ..."], low: ArrayLike = -jnp.inf, high: ArrayLike = jnp.inf
+    v: Real[Array | np.ndarray, " ..."], low: ArrayLike = -jnp.inf, high: ArrayLike = jnp.inf
 ) -> Float[Array, " ..."]:
-    """The nearest x with low ≤ x ≤ high, entry by entry."""
-    return jnp.minimum(jnp.maximum(v, low), high)
+    """The nearest x with low ≤ x ≤ high, entry by entry.
+
+    Raises `InputError` where a lower bound is above the upper one.
+    """
+    traced = any(isinstance(end, jax.core.Tracer) for end in (low, high))
+    if not traced and np.any(np.asarray(low) > np.asarray(high)):
+        raise InputError(f"a box needs low ≤ high in every entry, not {low!r} and {high!r}.")
+    return jnp.minimum(jnp.maximum(_point(v), low), high)
+
+
+def _point(v: Array | np.ndarray) -> Float[Array, " ..."]:
+    v = jnp.asarray(v)
+    validation.is_real("the point", v)
+    return v if jnp.issubdtype(v.dtype, jnp.floating) else v.astype(jnp.result_type(float))

@@ -86,6 +86,11 @@ def root(
         )
     w, *extra = out if length > 1 else (out,)
     if has_factors:
+        if not callable(getattr(extra[0], "mv", extra[0])):
+            raise InputError(
+                f"with has_factors=True the solver's second value must be a function or a linear "
+                f"operator v -> (dh/dw)^-1 v, not {type(extra[0]).__name__}."
+            )
         # a gradient asks for the transpose
         inverse = Transposed(extra.pop(0))
         method = Refinement(inverse) if hypergradient is None else _method(hypergradient)
@@ -123,6 +128,26 @@ def hypergradient(
 
     Raises `InputError` where the constraint's output is not like w_star or the loss is no scalar.
     """
+    return _total_derivative(
+        outer_loss, constraint, w_star, theta, aux, method,
+        many=False, check=check, adjoint_init=adjoint_init, throw=throw,
+    )  # fmt: skip
+
+
+def _total_derivative(
+    outer: Callable[..., Array],
+    constraint: Constraint,
+    w_star: PyTree,
+    theta: PyTree,
+    aux: tuple,
+    method: AbstractMethod | None,
+    *,
+    many: bool,
+    check: bool = False,
+    adjoint_init: PyTree | None = None,
+    throw: bool,
+) -> tuple[PyTree, Report]:
+    """The gradient of a scalar `outer`, or where `many` the Jacobian [m, ...] of a vector [m]."""
     method = _method(GMRES() if method is None else method)
     w_star = as_arrays(w_star)
     theta, aux = as_arrays((theta, aux), w_star)
@@ -133,7 +158,7 @@ def hypergradient(
 
     def loss(w_diff, theta_diff):
         w, theta = eqx.combine(w_diff, w_rest), eqx.combine(theta_diff, theta_rest)
-        return total_loss(outer_loss, w, theta, aux)
+        return outer(w, theta, *aux) if many else total_loss(outer, w, theta, aux)
 
     def h(w_diff, theta_diff):
         w, theta = eqx.combine(w_diff, w_rest), eqx.combine(theta_diff, theta_rest)
@@ -141,7 +166,8 @@ def hypergradient(
         validation.matches("the constraint's output", out, w, CONSTRAINT_HINT)
         return out
 
-    g, direct = jax.grad(loss, argnums=(0, 1))(w_diff, theta_diff)
+    differentiate = jax.jacrev if many else jax.grad
+    g, direct = differentiate(loss, argnums=(0, 1))(w_diff, theta_diff)
     wide = widened(w_diff)
     start = None if adjoint_init is None else _like_w("adjoint_init", adjoint_init, w_star)
     u, report = linear_solution(
@@ -151,10 +177,12 @@ def hypergradient(
         constant(method),
         Watch(throw),
         adjoint=True,
+        many=many,
         check=check,
         start=start,
     )
-    (implicit,) = jax.vjp(lambda t: h(wide, t), theta_diff)[1](u)
+    pull = jax.vjp(lambda t: h(wide, t), theta_diff)[1]
+    (implicit,) = jax.vmap(pull)(u) if many else pull(u)
     return subtract(direct, implicit), report
 
 
@@ -170,27 +198,17 @@ def jacobian(
     """(d outer/dθ, report) where outer(w, θ, *aux) is a vector [m]: as `hypergradient`, for all m
     right-hand sides at once. Leaves of both have a leading axis [m].
 
-    The Jacobian is formed, factorised or sketched once for all by the methods that do so; the
-    products of the others are products with m vectors.
+    The methods that form a matrix factorise it once for all. `CG`, `NormalCG` and `GMRES` search
+    one space for all right-hand sides (a block Krylov method): each product is one with m vectors,
+    and there are fewer of them than for the hardest right-hand side alone.
     """
-    size = jax.eval_shape(lambda: outer(w_star, theta, *aux)).shape
-    if len(size) != 1:
-        raise InputError(f"outer must return a vector, not an array of shape {size}.")
-
-    def row(one: Array) -> tuple[PyTree, Report]:
-        return hypergradient(
-            lambda *args: jnp.vdot(one, outer(*args)),
-            constraint,
-            w_star,
-            theta,
-            *aux,
-            method=method,
-            throw=throw,
+    values = jax.eval_shape(lambda: outer(w_star, theta, *aux))
+    if getattr(values, "ndim", None) != 1 or not is_float(values):
+        raise InputError(
+            f"outer must return a vector of floating-point numbers, not "
+            f"{jax.tree.map(validation.describe, values)!r}."
         )
-
-    return jax.vmap(row)(
-        jnp.eye(size[0], dtype=jax.tree.leaves(floats(as_arrays(w_star)))[0].dtype)
-    )
+    return _total_derivative(outer, constraint, w_star, theta, aux, method, many=True, throw=throw)
 
 
 def from_fixed_point(operator: Callable[..., PyTree]) -> Constraint:
@@ -205,9 +223,21 @@ def from_fixed_point(operator: Callable[..., PyTree]) -> Constraint:
 
 
 def _like_w(name: str, value: PyTree, w: PyTree) -> PyTree:
-    value = widened(floats(as_arrays(value)))
-    validation.matches(name, value, widened(w))
-    return value
+    """value in w's precisions, checked to have its structure and shapes."""
+    validation.is_real(name, value)
+    wide = widened(floats(w))
+    given = as_arrays(value, w)
+    structures: list[Any] = [jax.tree.structure(tree) for tree in (given, w)]
+    if structures[0] == structures[1]:  # integers are good guesses too
+        given = jax.tree.map(
+            lambda x, wi: x if wi is None else jnp.asarray(x, wi.dtype),
+            given,
+            wide,
+            is_leaf=lambda x: x is None,
+        )
+    given = floats(given)
+    validation.matches(name, given, wide)
+    return given
 
 
 def _method(value: Any) -> AbstractMethod:

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from omd.errors import InputError
+from omd.implicit import validation
 from omd.implicit.methods import AbstractMethod
-from omd.implicit.report import Report, Status
+from omd.implicit.report import Report, Status, judge
 from omd.implicit.trees import Product, floats, scale, widened
 
 CONSTRAINT_HINT = (
@@ -31,10 +32,15 @@ def constant(tree: PyTree) -> PyTree:
 def total_loss(outer_loss: Callable[..., Array], w: PyTree, theta: PyTree, aux: tuple) -> Array:
     """outer_loss(w, θ, *aux), checked to be a scalar."""
     value = outer_loss(w, theta, *aux)
+    seen = jax.tree.map(validation.describe, value)
+    if not jax.tree_util.treedef_is_leaf(jax.tree.structure(value)) or value is None:
+        raise InputError(f"outer_loss must return a scalar, not {seen!r}.")
     if jnp.shape(value) != ():
         raise InputError(
             f"outer_loss must return a scalar, not an array of shape {jnp.shape(value)}."
         )
+    if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+        raise InputError(f"outer_loss must return a real floating-point number, not {seen}.")
     return value
 
 
@@ -51,7 +57,11 @@ class Watch:
             jax.debug.callback(self.on_report, report)
         if not self.throw or not jax.tree.leaves(u):
             return u
-        return eqx.branched_error_if(u, report.failed, report.status, _FAILURES)
+        failed = jnp.ravel(report.failed)
+        if not failed.size:
+            return u
+        status = jnp.ravel(report.status)[jnp.argmax(failed)]  # the first that failed
+        return eqx.branched_error_if(u, jnp.any(failed), status, _FAILURES)
 
 
 _FAILURES = [
@@ -69,10 +79,12 @@ def linear_solution(
     watch: Watch,
     *,
     adjoint: bool,
+    many: bool = False,
     check: bool = False,
     start: PyTree | None = None,
 ) -> tuple[PyTree, Report]:
     """u with (∂h/∂w) u = right, or its transpose where `adjoint`, for h = constraint at w.
+    With `many`, right-hand sides, answers and reports are stacked along a leading axis.
 
     Differentiable in both modes and to any order, by the derivative of a linear system: `method`
     solves whatever system comes up. It is never differentiated itself. `start` is a first guess of
@@ -80,12 +92,13 @@ def linear_solution(
     """
 
     init = constant(start)
+    closed: Any = eqx.filter_closure_convert(constraint, w)
 
     def forward() -> Product:
-        return jax.linearize(constraint, w)[1]
+        return jax.linearize(closed, w)[1]
 
     def backward() -> Product:
-        pull = jax.vjp(constraint, w)[1]
+        pull = jax.vjp(closed, w)[1]
         return lambda v: pull(v)[0]
 
     def solution(
@@ -94,7 +107,12 @@ def linear_solution(
         def solve(_: Product, right: PyTree) -> tuple[PyTree, Report]:
             # linearised here, not outside: what the products need is then made where they are
             # taken, and not kept from the forward pass on
-            if start is None:
+            if not sum(leaf.size for leaf in jax.tree.leaves(right)):  # nothing to solve
+                none = jnp.zeros(jax.tree.leaves(right)[0].shape[:1] if many else ())
+                u, report = right, judge(none, none, none, 0.0, Status.STAGNATED)
+            elif many:
+                u, report = method.solve_many(product(), right, check=check)
+            elif start is None:
                 u, report = method.solve(product(), right, check=check)
             else:
                 u, report = method.solve_from(start, product(), right, check=check)
@@ -104,12 +122,36 @@ def linear_solution(
 
         return solve
 
+    lanes = jax.vmap if many else lambda f: f
     sides = [
-        (lambda v: jax.jvp(constraint, (w,), (v,))[1], solution(forward, method.transposed())),
-        (lambda v: backward()(v), solution(backward, method, init)),
+        (
+            lanes(lambda v: jax.jvp(closed, (w,), (v,))[1]),
+            solution(forward, method.transposed()),
+        ),
+        (lanes(lambda v: backward()(v)), solution(backward, method, init)),
     ]
     (product, solve), (_, transpose_solve) = reversed(sides) if adjoint else sides
-    return jax.lax.custom_linear_solve(product, right, solve, transpose_solve, has_aux=True)
+    # JAX differentiates a linear solve only where each leaf of its right-hand side, and of the
+    # cotangent of its answer, has a tangent as soon as anything in it has one
+    right = tied(right, (closed, w))
+    u, report = jax.lax.custom_linear_solve(product, right, solve, transpose_solve, has_aux=True)
+    return tied(u, (closed, w)), report
+
+
+def tied(tree: PyTree, others: PyTree) -> PyTree:
+    """The same tree, each leaf with the tangents and cotangents of all leaves, and of `others`.
+
+    What is added, and multiplied by, is a constant that the compiler sees through.
+    """
+
+    def zero(tree: PyTree) -> Any:
+        leaves = [leaf for leaf in jax.tree.leaves(floats(tree)) if leaf.size]
+        return sum(jnp.where(False, jnp.ravel(x)[0].astype(jnp.float32), 0) for x in leaves)
+
+    nothing, one = zero(tree), 1 + zero(others)
+    return jax.tree.map(
+        lambda x: x * jnp.asarray(one, x.dtype) + jnp.asarray(nothing, x.dtype), tree
+    )
 
 
 @eqx.filter_custom_jvp
@@ -144,10 +186,6 @@ def _tangent(primals, tangents):
     # computed again on the way back, instead of kept from the forward pass on
     in_theta = jax.checkpoint(lambda moved: h(diff, moved), prevent_cse=False)
     _, right = jax.jvp(in_theta, (moved,), (moving,))
-    # JAX transposes a linear solve only where every leaf of its right-hand side depends on the
-    # tangents, and some leaves of h may not
-    none = sum(0 * jnp.ravel(t)[0] for t in jax.tree.leaves(moving) if t.size)
-    right = jax.tree.map(lambda x: x + jnp.asarray(none, x.dtype), right)
     u, _ = linear_solution(
         lambda diff: h(diff, moved),
         diff,

@@ -45,7 +45,7 @@ def has_floats(name: str, tree: PyTree) -> None:
     """Raise InputError unless some leaf is real floating point and none is complex."""
     is_real(name, tree)
     if not jax.tree.leaves(floats(tree)):
-        seen = sorted({_describe(leaf) for leaf in jax.tree.leaves(tree)})
+        seen = sorted({describe(leaf) for leaf in jax.tree.leaves(tree)})
         raise InputError(
             f"{name} has no floating-point array to differentiate, only "
             f"{', '.join(seen) or 'an empty pytree'}: give it floating-point values."
@@ -54,11 +54,13 @@ def has_floats(name: str, tree: PyTree) -> None:
 
 def is_real(name: str, tree: PyTree) -> None:
     """Raise InputError if a leaf is complex."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(floats(tree)):
-        if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        dtype = getattr(leaf, "dtype", None)
+        is_array = dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating)
+        if is_array or isinstance(leaf, complex):
             raise InputError(
-                f"{name}{_at(path)} is {leaf.dtype}, but only real numbers are supported: "
-                "split it into its real and imaginary part."
+                f"{name}{_at(path)} is {dtype if is_array else 'complex'}, but only real numbers "
+                "are supported: split it into its real and imaginary part."
             )
 
 
@@ -68,10 +70,11 @@ def matches(
     """Raise InputError unless the floating leaves of `got` are like w's: where, shape and dtype."""
     want_leaves = dict(jax.tree_util.tree_leaves_with_path(floats(w)))
     got_leaves = dict(jax.tree_util.tree_leaves_with_path(floats(got)))
+    seen = dict(jax.tree_util.tree_leaves_with_path(got))  # an integer is worth a word too
     for path in [*want_leaves, *(p for p in got_leaves if p not in want_leaves)]:
         want, have = (
-            _describe(leaves[path]) if path in leaves else "nothing"
-            for leaves in (want_leaves, got_leaves)
+            describe(leaves[path]) if path in leaves else "nothing"
+            for leaves in (want_leaves, {**seen, **got_leaves})
         )
         if want != have:
             raise InputError(
@@ -90,7 +93,8 @@ def _at(path: tuple) -> str:
     return jax.tree_util.keystr(path)
 
 
-def _describe(leaf: Any) -> str:
+def describe(leaf: Any) -> str:
+    """An array's dtype and shape, or a value's type."""
     if hasattr(leaf, "dtype"):
         return f"{leaf.dtype}{list(leaf.shape)}"
     return type(leaf).__name__
