@@ -148,10 +148,10 @@ def tied(tree: PyTree, others: PyTree) -> PyTree:
         leaves = [leaf for leaf in jax.tree.leaves(floats(tree)) if leaf.size]
         return sum(jnp.where(False, jnp.ravel(x)[0].astype(jnp.float32), 0) for x in leaves)
 
-    nothing, one = zero(tree), 1 + zero(others)
-    return jax.tree.map(
-        lambda x: x * jnp.asarray(one, x.dtype) + jnp.asarray(nothing, x.dtype), tree
-    )
+    one = 1 + zero(others)
+    tree = jax.tree.map(lambda x: x * jnp.asarray(one, x.dtype), tree)
+    nothing = zero(tree)
+    return jax.tree.map(lambda x: x + jnp.asarray(nothing, x.dtype), tree)
 
 
 @eqx.filter_custom_jvp
