@@ -84,7 +84,7 @@ def look(name: str) -> Look:
     else:
         place = len(shipped) + zlib.crc32(label.encode()) % (len(PALETTE) - len(shipped))
     colour = PALETTE[place]
-    return Look(plain(label), colour, MARKS[place], "white" if place == 1 else colour)
+    return Look(literal(label), colour, MARKS[place], "white" if place == 1 else colour)
 
 
 _METHODS = {
