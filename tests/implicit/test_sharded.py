@@ -26,7 +26,7 @@ def in_a_lane(function):
     return lambda x: np.asarray(jax.jit(spread)(jnp.asarray(x)[None])[0])
 
 
-@pytest.mark.parametrize("name", sorted(set(classes()) - {"gauss-newton", "gmres"}))
+@pytest.mark.parametrize("name", sorted(set(classes()) - {"gauss-newton"}))
 def test_method_in_a_sharded_lane(name):
     method = implicit.get(name)
 
@@ -45,7 +45,7 @@ def test_method_in_a_sharded_lane(name):
 
 
 def test_gauss_newton_in_a_sharded_lane():
-    jacobian = np.array([[1.0, 2.0], [0.5, -1.0], [0.0, 3.0]])
+    jacobian = jnp.array([[1.0, 2.0], [0.5, -1.0], [0.0, 3.0]])
 
     def solve(g):
         problem = implicit.LeastSquares(
@@ -56,5 +56,5 @@ def test_gauss_newton_in_a_sharded_lane():
         )
         return implicit.GaussNewton(damping=0.1).solve(problem, g)[0]
 
-    right = np.linalg.solve(jacobian.T @ jacobian + 0.1 * np.eye(2), THETA)
+    right = jnp.linalg.solve(jacobian.T @ jacobian + 0.1 * np.eye(2), THETA)
     assert in_a_lane(solve)(THETA) == pytest.approx(right, rel=1e-4)

@@ -21,9 +21,6 @@ from omd.parts import setting
 
 STOPS = "relative residual at which it stops, and above which it fails"
 
-# lineax tests for breakdown and for convergence of u in absolute terms. Solving for u / _SCALE
-# takes both tests out of the way; being a power of two, it rounds nothing.
-_SCALE = 2.0**30
 _REFRESH = 100
 """Steps of conjugate gradient between two residuals that are computed afresh."""
 
@@ -191,19 +188,26 @@ class GMRES(AbstractMethod):
         self, start: PyTree, vjp: Product, g: PyTree, *, check: bool = False
     ) -> tuple[PyTree, Report]:
         vjp, g, back = in_one_precision(vjp, g)
-        # lineax spends its first step on computing the residual of the starting point
-        solver = lx.GMRES(
-            rtol=0.0,
-            atol=_aim(self.rtol),
-            norm=norm,
-            max_steps=self.max_restarts + 1,
-            restart=self.restart,
+
+        def operator(v: PyTree) -> PyTree:
+            return axpy(self.damping, v, vjp(v))
+
+        # lineax's GMRES ends in an error where lanes are spread over devices
+        left = g if start is None else subtract(g, operator(start))
+        length, remaining = norm(g), norm(left)
+        goal = _aim(self.rtol) * length / jnp.where(remaining > 0, remaining, 1)
+        u, cycles = block.gmres(
+            operator,
+            jax.tree.map(lambda x: x[None], left),
+            goal,
+            self.restart,
+            self.max_restarts,
+            _product_of(self.preconditioner),
         )
-        u, steps = _scaled_solve(
-            lambda v: axpy(self.damping, v, vjp(v)), g, solver, start, self.preconditioner
-        )
-        failure = _failure(steps - 1, self.max_restarts)
-        return back(u), judge(*residuals(vjp, u, g, self.damping), steps - 1, self.rtol, failure)
+        u = jax.tree.map(lambda x: x[0], u)
+        u = u if start is None else axpy(1, start, u)
+        failure = _failure(cycles, self.max_restarts)
+        return back(u), judge(*residuals(vjp, u, g, self.damping), cycles, self.rtol, failure)
 
     def solve_many(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
         vjp, g, back = in_one_precision(vjp, g)
@@ -374,27 +378,3 @@ def _conjugate_gradient(
     carry = (u, r, p, dot(p, r), jnp.int32(0))
     u, _, _, _, steps = jax.lax.while_loop(unfinished, advance, carry)
     return scale(length, u), scale(-length, residual(u)), steps
-
-
-def _scaled_solve(
-    operator: Product,
-    right: PyTree,
-    solver: lx.AbstractLinearSolver,
-    start: PyTree | None,
-    preconditioner: Any,
-) -> tuple[PyTree, Any]:
-    """(u, steps) with operator(u) ≈ right; the right-hand side is brought to length one first."""
-    length = norm(right)
-    length = jnp.where(length > 0, length, 1)
-    struct = jax.eval_shape(lambda: right)
-    linear = lx.FunctionLinearOperator(lambda v: scale(_SCALE, operator(v)), struct)
-    options = {}
-    if start is not None:
-        options["y0"] = scale(1 / (_SCALE * length), start)
-    if preconditioner is not None:
-        inverse = _product_of(preconditioner)
-        options["preconditioner"] = lx.FunctionLinearOperator(inverse, struct)
-    solution = lx.linear_solve(
-        linear, scale(1 / length, right), solver, options=options, throw=False
-    )
-    return scale(length, scale(_SCALE, solution.value)), solution.stats["num_steps"]
