@@ -18,6 +18,7 @@ from omd.config import GROUPS, SETTINGS, defaults
 ROOT = pathlib.Path(__file__).parents[1]
 ROOMS = (
     "omd",
+    "omd.callbacks",
     "omd.implicit",
     "omd.tabular",
     "omd.tabular.design",
