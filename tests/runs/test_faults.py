@@ -139,6 +139,7 @@ def test_a_kill_between_the_two_writes_of_a_save_repeats_no_rows(whole, copy):
     assert not list(copy.glob(".*.tmp"))
 
 
+@pytest.mark.stand_ins
 def test_a_kill_between_the_two_writes_of_the_first_save_repeats_no_rows(copy, monkeypatch):
     for name in (folder.CHECKPOINT, folder.PREVIOUS):
         (copy / name).unlink()

@@ -102,6 +102,7 @@ def test_the_error_of_a_callback_saves_first(run, tmp_path):
     assert omd.train(resume=tmp_path / "x", progress=False).metrics.equals(run.metrics)
 
 
+@pytest.mark.stand_ins
 def test_shipped_callbacks(capsys, tmp_path, monkeypatch):
     rows = [
         {"lane": 0, "seed": 3, "step": 10, "diverged": False, "episode_return": 2.0},

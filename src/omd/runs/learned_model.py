@@ -69,7 +69,7 @@ class LearnedModel:
             )
         state = np.asarray(prediction.mean if sample is None else prediction.sample)
         reward = np.asarray(prediction.reward)
-        return (state[0], reward[0]) if single else (state, reward)
+        return (state[0], np.asarray(reward[0])) if single else (state, reward)
 
     def rollout(
         self,
