@@ -12,7 +12,7 @@ FAST := $(SHORT) tests/test_rooms.py tests/test_compilation.py tests/implicit/te
 	tests/implicit/test_registry.py tests/tabular/test_mdp.py tests/tabular/test_constructors.py \
 	tests/envs/test_make.py tests/sweeps/test_spec.py
 
-.PHONY: help train test test-fast test-oldest lint docs wheel figures clean
+.PHONY: help train test test-fast test-oldest lint docs wheel figures mutants clean
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -44,6 +44,9 @@ docs: $(STAMP)  ## Build the site into site/, strictly; run the code of pages th
 
 wheel: $(STAMP)  ## Build sdist and wheel, install the wheel elsewhere and train with it
 	.ci/wheel $(BIN)/python
+
+mutants: $(STAMP)  ## Plant mutations of formulas, one at a time; each must fail a test (long)
+	$(BIN)/python tests/mutants.py
 
 figures: $(STAMP)  ## Figures 2, 3 and 6 of the paper
 	$(BIN)/omd figure 2 3 6 --out figures

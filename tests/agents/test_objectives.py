@@ -28,15 +28,21 @@ def general_gradient(agent, state, after, hyper, inner, outer, target, method):
     )(after.w, state.theta)
 
 
-def before_last_move(agent, state, batch, hyper, after):
+def inner_batches(agent, batches):
+    """The minibatch of each inner step."""
+    steps = agent.objective.settings.inner_steps
+    return batches[:steps] if agent.objective.inner_batch == "fresh" else [batches[0]] * steps
+
+
+def before_last_move(agent, state, batches, hyper, after):
     """What the last inner step's targets were computed from: all but that step again."""
     objective, learner = agent.objective, agent.learner
     learner_state = state.learner
     if objective.start == "cold":
         learner_state = learner.restart(learner_state, jax.random.fold_in(KEY, 1), hyper)
     learner_state = agent.context(KEY, hyper).begin_inner_loop(learner_state)
-    made = agent.model.predict(state.theta, batch, KEY)
-    for key in objective.inner_keys(KEY):
+    for key, batch in zip(objective.inner_keys(KEY), inner_batches(agent, batches), strict=True):
+        made = agent.model.predict(state.theta, batch, KEY)
         before = learner_state.target
         y = learner.targets(before, made.reward, made.sample, batch, hyper, key)
         learner_state, _ = learner.step(learner_state, y, batch, hyper, key)
@@ -53,6 +59,8 @@ def before_last_move(agent, state, batch, hyper, after):
         {"learner": "soft-q:operator=hard"},
         {"inner_steps": 3},
         {"objective": "omd:outer_batch=fresh"},
+        {"objective": "omd:inner_batch=fresh", "inner_steps": 3},
+        {"objective": "omd:inner_batch=fresh,outer_batch=fresh", "inner_steps": 2},
         {"objective": "omd:constraint_target=moved"},
         {"model": "gaussian"},
         {"reward": "learned"},
@@ -97,9 +105,10 @@ def test_the_closed_form_is_general_double_differentiation(build, batch, setting
     after, info = agent.objective.update(state, batches, spy)
     target = after.learner.target
     if agent.objective.constraint_target != "moved":
-        target = before_last_move(agent, state, batches[0], hyper, after)
+        target = before_last_move(agent, state, batches, hyper, after)
+    inner = inner_batches(agent, batches)[-1]
     expected, _ = general_gradient(
-        agent, state, after.learner, hyper, batches[0], batches[-1], target,
+        agent, state, after.learner, hyper, inner, batches[-1], target,
         agent.method,
     )  # fmt: skip
     for mine, theirs in zip(*map(jax.tree.leaves, (taken[0], expected)), strict=True):
@@ -140,7 +149,7 @@ def test_gauss_newton_is_the_dense_formula(build, batch, kind, outer):
     after, info = agent.update(state, batches, KEY, hyper)
     objective, learner, w = agent.objective, agent.learner, after.learner.w
     context = agent.context(KEY, hyper)
-    target = before_last_move(agent, state, inner, hyper, after)
+    target = before_last_move(agent, state, batches, hyper, after)
     _, g = objective.outer_gradient(w, target, batches[-1], context, last)
     jacobian = jacobian_of(learner, w, inner)
     hessian = 2 / 32 * jacobian.T @ jacobian

@@ -223,3 +223,14 @@ def test_lanes_on_several_devices_run_programs_compiled_ahead(tmp_path, run_scri
         assert sorted(run.metrics["step"].unique()) == [0, 20, 40, 60]
     """
     run_script(script, devices=2)
+
+
+def test_a_time_limit_is_no_termination(quick_compilation):
+    one = program(1, env="Pendulum-v1", random_steps=250, evaluate_max_steps=10)
+    state = one.place(one.fresh([one.config]))
+    state, _ = one.advance(state, 250, False)  # an episode ends by its limit after 200 steps
+    rows = np.asarray(state.replay.rows)[0, :250]
+    before, after = rows[:, :3], rows[:, -4:-1]
+    cuts = np.flatnonzero((before[1:] != after[:-1]).any(axis=1))
+    assert cuts.tolist() == [199]
+    assert not rows[:, -1].any()

@@ -47,13 +47,22 @@ class Omd(Objective):
         "after it moved.",
     )
     outer_batch: Literal["same", "fresh"] = setting(
-        "same", "Minibatch of the outer loss: the inner one, or a fresh one."
+        "same", "Minibatch of the outer loss: that of the last inner step, or a fresh one."
+    )
+    inner_batch: Literal["same", "fresh"] = setting(
+        "same",
+        "Minibatch of the K inner steps: one for all, as in the authors' program, or a fresh one "
+        "for each, as in algorithm 1.",
     )
 
     @property
     def minibatches(self) -> int:
-        """One, or one for each loop."""
-        return 2 if self.outer_batch == "fresh" else 1
+        """One, or one for each inner step; and one more where the outer loss has its own."""
+        return self._inner_batches + (self.outer_batch == "fresh")
+
+    @property
+    def _inner_batches(self) -> int:
+        return self.settings.inner_steps if self.inner_batch == "fresh" else 1
 
     def update(
         self, state: AgentState, batches: list[Transition], context: Context
@@ -62,14 +71,24 @@ class Omd(Objective):
         found = self.model_gradient(state, batches, context)
         return (
             context.descend(state._replace(learner=found.learner), found.gradient),
-            diagnostics(found.loss, found.gradient, found.prediction, batches[0], found.info),
+            diagnostics(
+                found.loss,
+                found.gradient,
+                found.prediction,
+                batches[self._inner_batches - 1],
+                found.info,
+            ),
         )
 
     def model_gradient(
         self, state: AgentState, batches: list[Transition], context: Context
     ) -> Found:
         """K inner steps of the learner, and the gradient of eq. (13)."""
-        inner, outer = batches[0], batches[-1]
+        earlier_batches, inner = (
+            batches[: self._inner_batches - 1],
+            batches[self._inner_batches - 1],
+        )
+        outer = batches[-1]
         hyper, key, learner = context.hyper, context.key, state.learner
         if self.start == "cold":
             learner = context.learner.restart(learner, jax.random.fold_in(key, 1), hyper)
@@ -81,16 +100,25 @@ class Omd(Objective):
 
         model_made, pull_to_theta, prediction = jax.vjp(made, state.theta, has_aux=True)
 
-        def targets(target, made, key):
+        def targets(target, made, key, batch=inner):
             reward, next_observation = made
-            return context.learner.targets(target, reward, next_observation, inner, hyper, key)
+            return context.learner.targets(target, reward, next_observation, batch, hyper, key)
 
         def inner_step(learner, key):
             y = targets(learner.target, model_made, key)
             return context.learner.step(learner, y, inner, hyper, key)
 
+        def fresh_step(learner, drawn):
+            key, batch = drawn
+            predicted = context.predict(state.theta, batch, jax.random.fold_in(key, 0))
+            y = targets(learner.target, (predicted.reward, predicted.sample), key, batch)
+            return context.learner.step(learner, y, batch, hyper, key)
+
         *earlier, last = self.inner_keys(key)
-        if earlier:
+        if earlier_batches:
+            stacked = jax.tree.map(lambda *x: jnp.stack(x), *earlier_batches)
+            learner, _ = jax.lax.scan(fresh_step, learner, (jnp.stack(earlier), stacked))
+        elif earlier:
             learner, _ = jax.lax.scan(inner_step, learner, jnp.stack(earlier))
         target = learner.target
         y, pull_to_made = jax.vjp(lambda made: targets(target, made, last), model_made)
