@@ -16,7 +16,8 @@ import annotations
 import jax
 import pytest
 
-annotations.execute()
+if os.environ.get("OMD_ANNOTATIONS"):  # `make test-types`
+    annotations.execute()
 
 
 def pytest_configure(config):

@@ -25,7 +25,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def interquartile_mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
+def interquartile_mean(values: np.ndarray, axis: int = -1) -> np.ndarray | np.floating:
     """Mean of the middle half: a quarter of the values, rounded down, is cut at either end."""
     return scipy.stats.trim_mean(values, 0.25, axis=axis)
 

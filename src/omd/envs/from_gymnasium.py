@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
+from numpy.typing import DTypeLike
 
 from omd.envs.host import (
     Crew,
@@ -66,14 +67,14 @@ class GymnasiumEnv:
         arguments: Mapping[str, Any] | None = None,
         *,
         lanes: int,
-        dtype: np.dtype,
+        dtype: DTypeLike,
         render_mode: str | None = None,
         workers: int | None = None,
     ) -> None:
         """`name` is Gymnasium's id, or a class or function that makes an environment; it is made
         with `arguments`. `id` is what the user wrote. Raises `InputError` if unusable."""
         self.lanes = lanes
-        self.dtype = dtype
+        self.dtype = np.dtype(dtype)
         make = functools.partial(build, id, name, render_mode, arguments)
         env = make()
         size = observation_size(id, env.observation_space)
@@ -84,7 +85,8 @@ class GymnasiumEnv:
             **action_fields(id, env.action_space),
         )
         self.frames_per_second = float(env.metadata.get("render_fps") or 30)
-        self._action_dtype = jnp.int32 if self.spec.num_actions is not None else dtype
+        discrete = self.spec.num_actions is not None
+        self._action_dtype = np.dtype(np.int32 if discrete else dtype)
         count, spec = (0, "") if render_mode else workers_for(env, lanes, workers)
         env.close()
         self._host: Lanes | Crew

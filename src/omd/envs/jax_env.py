@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from numpy.typing import DTypeLike
 
 from omd.envs.protocol import Draw, derive
 from omd.envs.spaces import action_fields, kind
@@ -30,10 +31,10 @@ class JaxEnv:
 
     on_host = False
 
-    def __init__(self, id: str, env: Any, params: Any, *, lanes: int, dtype: np.dtype) -> None:
+    def __init__(self, id: str, env: Any, params: Any, *, lanes: int, dtype: DTypeLike) -> None:
         """`id` is what the user wrote; raises `InputError` if the environment is unusable."""
         self.lanes = lanes
-        self.dtype = dtype
+        self.dtype = np.dtype(dtype)
         self._env, self._params = env, params
         try:
             self._observation_space = env.observation_space(params)

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from omd.analysis import comparison
+from omd.analysis import aggregates
 from omd.config import SETTINGS
 from omd.errors import InputError
 from omd.figures.paper.swept import best, describe, load, ordered
@@ -33,42 +33,42 @@ def make(out: Path, *, sweeps: Sequence[str | Path] = (), **options: object) -> 
     finals = data.finals
     if "distractor_kind" not in finals:
         finals = finals.assign(distractor_kind="noise")
-    chosen = best(finals, ["objective", *comparison.TASK])
+    chosen = best(finals, ["objective", *aggregates.TASK])
     _check_alike(chosen)
-    found, ends = comparison.scores(chosen)
+    found, ends = aggregates.scores(chosen)
     names = ordered(found)
-    tasks = comparison.tasks(chosen)
+    tasks = aggregates.tasks(chosen)
     means = pd.DataFrame(
         [
             {"objective": name, "tasks": len(tasks), "runs": sum(x.size for x in found[name]),
-             **comparison.iqm(found[name])._asdict()}
+             **aggregates.iqm(found[name])._asdict()}
             for name in names
         ]
     )  # fmt: skip
     by_task = pd.DataFrame(
         [
-            {"objective": name, **dict(zip(comparison.TASK, task, strict=True)), "runs": mine.size,
-             **comparison.iqm([mine])._asdict()}
+            {"objective": name, **dict(zip(aggregates.TASK, task, strict=True)), "runs": mine.size,
+             **aggregates.iqm([mine])._asdict()}
             for name in names
             for task, mine in zip(tasks, found[name], strict=True)
         ]
     )  # fmt: skip
     improvements = pd.DataFrame(
         [
-            {"objective": a, "over": b, **comparison.improvement(found[a], found[b])._asdict()}
+            {"objective": a, "over": b, **aggregates.improvement(found[a], found[b])._asdict()}
             for a in names
             for b in names
             if a != b
         ],
-        columns=["objective", "over", *comparison.Interval._fields],
+        columns=["objective", "over", *aggregates.Interval._fields],
     )
     profiles = pd.concat(
-        [comparison.profile(found[n], THRESHOLDS).assign(objective=n) for n in names],
+        [aggregates.profile(found[n], THRESHOLDS).assign(objective=n) for n in names],
         ignore_index=True,
     )
     text = describe(data, chosen)
     figure = _draw(names, means, by_task, improvements, profiles, text)
-    columns = ["objective", *comparison.TASK, "seed", "final_return", "best_window_return"]
+    columns = ["objective", *aggregates.TASK, "seed", "final_return", "best_window_return"]
     record = {**data.record, "scale": ends}
     paths = save(figure, out, "compare", chosen[columns].to_dict("records"), record)
     for name, table in (
@@ -78,8 +78,8 @@ def make(out: Path, *, sweeps: Sequence[str | Path] = (), **options: object) -> 
         paths.append(save_table(table, out / f"compare-{name}.csv"))
     exports = out / "compare-rliable.npz", out / "compare-marl-eval.json"
     with files.atomic(exports[0]) as temporary, temporary.open("wb") as file:
-        np.savez(file, **comparison.rliable(found))  # type: ignore[arg-type]
-    content = comparison.marl_eval(data.frame.assign(
+        np.savez(file, **aggregates.rliable(found))  # type: ignore[arg-type]
+    content = aggregates.marl_eval(data.frame.assign(
         distractor_kind=data.frame.get("distractor_kind", "noise")), chosen)  # fmt: skip
     with files.atomic(exports[1]) as temporary:
         temporary.write_text(json.dumps(content), encoding="utf-8")
@@ -89,12 +89,12 @@ def make(out: Path, *, sweeps: Sequence[str | Path] = (), **options: object) -> 
 def _check_alike(chosen: pd.DataFrame) -> None:
     """Raises `InputError` where runs of an objective at a task differ in more than their seed."""
     settings = [n for n in SETTINGS if n in chosen and n not in ("seeds", "objective")]
-    for (objective, *task), part in chosen.groupby(["objective", *comparison.TASK]):
+    for (objective, *task), part in chosen.groupby(["objective", *aggregates.TASK]):
         for name in settings:
             values = part[name].drop_duplicates().astype(str).tolist()
             if len(values) > 1:
                 raise InputError(
-                    f"runs of objective {objective!r} at {comparison.name_of(task)} differ in "
+                    f"runs of objective {objective!r} at {aggregates.name_of(task)} differ in "
                     f"{name} ({', '.join(values)}): give sweeps with one value for each objective"
                 )
 
@@ -151,8 +151,8 @@ def _tasks(axes: Axes, names: list[str], by_task: pd.DataFrame) -> None:
     labels: list[str] = []
     for name in names:
         rows = by_task[by_task["objective"] == name]
-        tasks = list(rows[list(comparison.TASK)].itertuples(index=False, name=None))
-        labels = [(f"{task[0]}, " if several else "") + comparison.name_of(task) for task in tasks]
+        tasks = list(rows[list(aggregates.TASK)].itertuples(index=False, name=None))
+        labels = [(f"{task[0]}, " if several else "") + aggregates.name_of(task) for task in tasks]
         axes.plot(range(len(rows)), rows["estimate"], marker=look(name).marker,
                   color=look(name).colour, linewidth=1)  # fmt: skip
     axes.set_xticks(range(len(labels)), labels, fontsize=6, rotation=60, ha="right")

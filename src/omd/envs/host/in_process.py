@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from numpy.typing import DTypeLike
 
 from omd.envs.host.simulator import Divergence, Lane
 from omd.envs.spaces import kind
@@ -28,7 +29,7 @@ class Lanes:
         first: int,
         count: int,
         size: int,
-        dtype: np.dtype,
+        dtype: DTypeLike,
     ) -> None:
         """`build` makes an environment; `size` is the length of its flat observation."""
         self._id, self._first, self._dtype = id, first, np.dtype(dtype)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from numpy.typing import DTypeLike
 from safetensors.numpy import load, save
 
 from omd.envs.host import server
@@ -41,9 +42,9 @@ class Crew:
         *,
         count: int,
         size: int,
-        dtype: np.dtype,
+        dtype: DTypeLike,
         action_shape: tuple[int, ...],
-        action_dtype: np.dtype,
+        action_dtype: DTypeLike,
         workers: int,
     ) -> None:
         """`spec` is Gymnasium's, as JSON; actions of a lane have the given shape and type."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import DTypeLike
 
 from omd.envs.host.physics import Physics, log_warnings
 from omd.envs.spaces import kind
@@ -43,7 +44,7 @@ class Lane:
     """
 
     def __init__(
-        self, build: Callable[[], Any], id: str, index: int, size: int, dtype: np.dtype
+        self, build: Callable[[], Any], id: str, index: int, size: int, dtype: DTypeLike
     ) -> None:
         """`build` makes the environment; `size` is the length of its flat observation."""
         self.env = build()
