@@ -186,7 +186,7 @@ def test_a_checkpoint_of_something_else_is_refused(whole, tmp_path):
 )
 def test_bad_input_writes_nothing(tmp_path, settings, options, sentence):
     with pytest.raises(omd.InputError, match=sentence):
-        runs.start(omd.Config(**{**SETTINGS, **settings}), out=tmp_path / "out", **options)
+        omd.train(omd.Config(**{**SETTINGS, **settings}), out=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 
 

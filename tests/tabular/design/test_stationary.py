@@ -162,7 +162,7 @@ def test_spread_starts():
 
 def test_bad_input():
     design = Design(tabular.paper_mdp(), RETURN)
-    with pytest.raises(InputError, match="norm_bounds? must be 0 or more"):
+    with pytest.raises(InputError, match=r"norm_bounds? must be 0 or more"):
         find_stationary(design, lanes(np.asarray([-1.0]))._replace(norm_bound=jnp.asarray([-1.0])))
     with pytest.raises(InputError, match="stationary point needs exact solutions"):
         find_stationary(design, lanes()._replace(noise=jnp.zeros(len(BOUNDS))))
