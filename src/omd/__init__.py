@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         training,
     )
     from omd.analysis.frames import results
+    from omd.callbacks import Callback, StopAtReturn
     from omd.config import Config
     from omd.errors import InputError
     from omd.experiment import load, sweep, train, use_cores
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from omd.runs.run import Run
 
 _HOMES = {
+    "Callback": "omd.callbacks",
+    "StopAtReturn": "omd.callbacks",
     "Config": "omd.config",
     "InputError": "omd.errors",
     "Run": "omd.runs.run",
@@ -57,9 +60,11 @@ _ROOMS = (
 )
 
 __all__ = [
+    "Callback",
     "Config",
     "InputError",
     "Run",
+    "StopAtReturn",
     "agents",
     "analysis",
     "callbacks",

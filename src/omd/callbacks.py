@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
+import numbers
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -36,8 +38,10 @@ class Evaluation:
 
     @property
     def mean_return(self) -> float:
-        """Mean of `episode_return` over the lanes."""
-        return float(np.mean([row["episode_return"] for row in self.rows]))
+        """Mean of `episode_return` over the lanes where it is finite; NaN where none is."""
+        returns = [row["episode_return"] for row in self.rows]
+        finite = [one for one in returns if math.isfinite(one)]
+        return float(np.mean(finite)) if finite else math.nan
 
 
 class Callback:
@@ -65,12 +69,14 @@ class Callback:
 @dataclasses.dataclass
 class StopAtReturn(Callback):
     """Stops once the mean return over lanes has been `value` or more in `evaluations` of them in
-    a row. Raises `InputError` for fewer than one."""
+    a row. Raises `InputError` for fewer than one, and for a value that isn't a finite number."""
 
     value: float
     evaluations: int = 1
 
     def __post_init__(self) -> None:
+        if not isinstance(self.value, numbers.Real) or not math.isfinite(self.value):
+            raise InputError(f"value is {self.value!r}: give a finite number")
         if self.evaluations < 1:
             raise InputError(f"evaluations is {self.evaluations}: give at least 1")
 
@@ -161,7 +167,8 @@ class WandB(Callback):
 
     def begin(self, settings: Settings, path: pathlib.Path | None) -> None:
         """Start a run there."""
-        self._run = self._wandb.init(**{"config": settings.to_dict(), **self.arguments})
+        defaults = {"config": settings.to_dict()} | ({} if path is None else {"dir": path})
+        self._run = self._wandb.init(**{**defaults, **self.arguments})
 
     def __call__(self, evaluation: Evaluation) -> None:
         """Log one record for all lanes."""
@@ -202,8 +209,11 @@ class _Function(Callback):
         self._function(evaluation)
 
 
-def checked(callbacks: Sequence[Any]) -> list[Callback]:
-    """Callbacks, functions among them; raises `InputError` for what can't be called."""
+def checked(callbacks: Any) -> list[Callback]:
+    """Callbacks, functions among them; raises `InputError` for what can't be called, and for one
+    that isn't in a list."""
+    if callable(callbacks):
+        raise InputError(f"callbacks is {callbacks!r}: give a list, callbacks=[…]")
     for one in callbacks:
         if not callable(one) or isinstance(one, type):
             raise InputError(

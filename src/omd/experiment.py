@@ -10,7 +10,7 @@ from typing import Any
 from omd.callbacks import Callback, Evaluation, checked, tracker
 from omd.config import SETTINGS, Config
 from omd.envs.lookup import resolve_early
-from omd.errors import closest
+from omd.errors import InputError, closest
 from omd.runs import run as runs
 from omd.runs.progress import display
 from omd.runs.run import Run, load
@@ -63,7 +63,9 @@ def train(
     work, before anything is written.
     """
     asked = _asked(config, settings)
-    listeners = checked([*callbacks, *([tracker(track)] if track else [])])
+    listeners = checked(callbacks) + ([tracker(track)] if track else [])
+    if resume is not None and out is None:
+        raise InputError(f"out is None, but resume={str(resume)!r} is a folder: don't give out")
     with display(shown=progress) as on_report:
         if resume is None:
             run = runs.start(

@@ -32,7 +32,7 @@ SETTINGS: dict[str, Any] = {
 class Stub:
     """A run whose policy does nothing, for what needs no training."""
 
-    path: pathlib.Path
+    folder: pathlib.Path
     config: omd.Config
     size: int = 0
 
@@ -151,7 +151,7 @@ def test_a_missing_library_of_the_system_is_one_sentence(tmp_path: pathlib.Path)
         "from omd.reports import film\n"
         "from types import SimpleNamespace as N\n"
         "import numpy as np\n"
-        f"run = N(path=pathlib.Path({str(tmp_path)!r}), config=omd.Config(env='HalfCheetah-v5'),"
+        f"run = N(folder=pathlib.Path({str(tmp_path)!r}), config=omd.Config(env='HalfCheetah-v5'),"
         " act=lambda observation, seed: np.zeros(6))\n"
         "try: film.watch(run, steps=1)\n"
         "except omd.InputError as error: print(error)\n"

@@ -127,6 +127,15 @@ def test_shipped_callbacks(capsys, tmp_path, monkeypatch):
     for wrong in (lambda: StopAtReturn(1, 0), lambda: Print(0)):
         with pytest.raises(omd.InputError, match="at least 1"):
             wrong()
+    for value in (float("nan"), "x"):
+        with pytest.raises(omd.InputError, match="finite number"):
+            StopAtReturn(value)
+    lost = rows[0] | {"episode_return": float("nan")}
+    assert omd.callbacks.Evaluation(10, 20, [lost, rows[1]], 1.0, print).mean_return == 5
+    with pytest.raises(omd.InputError, match="give a list"):
+        omd.train("CartPole-v1", out=None, callbacks=print, **SETTINGS)
+    with pytest.raises(omd.InputError, match="don't give out"):
+        omd.train(resume=tmp_path, out=None)
     with pytest.raises(omd.InputError, match="can't be called"):
         omd.train("CartPole-v1", out=None, callbacks=[StopAtReturn], **SETTINGS)
 

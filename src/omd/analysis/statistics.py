@@ -25,9 +25,9 @@ class Interval(NamedTuple):
     high: float
 
 
-def interquartile_mean(values: np.ndarray, axis: int = -1) -> np.ndarray | np.floating:
+def interquartile_mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
     """Mean of the middle half: a quarter of the values, rounded down, is cut at either end."""
-    return scipy.stats.trim_mean(values, 0.25, axis=axis)
+    return np.asarray(scipy.stats.trim_mean(values, 0.25, axis=axis))
 
 
 def interval(values: ArrayLike, of: Callable[..., np.ndarray] = np.mean) -> Interval:

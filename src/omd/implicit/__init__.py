@@ -13,7 +13,7 @@ from omd.implicit.iterative import CG, GMRES, NormalCG, Refinement
 from omd.implicit.least_squares import LeastSquares
 from omd.implicit.methods import AbstractMethod, Identity, Neumann, Nystrom
 from omd.implicit.registry import get
-from omd.implicit.report import Report, Status
+from omd.implicit.report import Report, Status, judge
 from omd.implicit.roots import from_fixed_point, hypergradient, jacobian, root
 from omd.implicit.stochastic import Saba, Soba, stochastic_neumann
 from omd.implicit.unrolled import Unrolled
@@ -46,6 +46,7 @@ __all__ = [
     "gradcheck",
     "hypergradient",
     "jacobian",
+    "judge",
     "kkt",
     "on_host",
     "problems",

@@ -54,7 +54,7 @@ def watch(
     Raises `InputError` before anything is written if the environment can't be drawn or a package
     is missing.
     """
-    run = run if isinstance(run, Run) else load(run)
+    run = load(run) if isinstance(run, str | os.PathLike) else run
     path = run.folder / "policy.gif" if out is None else pathlib.Path(out)
     _check(path, steps)
     imageio = _imageio(path)
