@@ -105,7 +105,7 @@ def test_mujoco_in_jax_is_drawn_by_gymnasium(tmp_path: pathlib.Path) -> None:
         state, _ = stage.env.reset(jax.random.split(jax.random.key(0), 1))
         lifted = state._replace(position=state.position.at[0, 1].add(0.3))
         try:
-            frames = [film._first(id, lambda s=s: stage.draw(s)) for s in (state, lifted, state)]
+            frames = [film._drawn(id, lambda s=s: stage.draw(s)) for s in (state, lifted, state)]
         except omd.InputError as error:
             if "libegl1" in str(error):
                 pytest.skip(str(error))
@@ -138,7 +138,7 @@ def test_what_has_no_renderer_is_told(tmp_path: pathlib.Path) -> None:
     stub.config = omd.Config(env="gymnasium:FrozenLake-v1", **SETTINGS)
     monkey = pytest.MonkeyPatch()
     monkey.setitem(sys.modules, "imageio_ffmpeg", None)
-    with pytest.raises(omd.InputError, match=r"pip install 'omd\[watch\]'"):
+    with pytest.raises(omd.InputError, match=r"pip install 'omd-rl\[watch\]'"):
         film.watch(stub, tmp_path / "x.mp4")
     monkey.undo()
     assert not list(tmp_path.iterdir())
@@ -174,4 +174,4 @@ def test_a_renderer_that_says_nothing_is_one_sentence():
         raise IndexError
 
     with pytest.raises(omd.InputError, match="IndexError"):
-        film._first("Mine-v0", broken)
+        film._drawn("Mine-v0", broken)

@@ -178,7 +178,7 @@ def test_a_diverged_lane_is_seen_and_leaves_the_others_alone():
 
 @pytest.mark.parametrize("lanes", [1, 3])
 def test_a_chunk_copies_no_replay_buffer(lanes, monkeypatch):
-    monkeypatch.setattr(devices, "count", lambda *_: 1)
+    monkeypatch.setattr(devices, "count", lambda *_, **__: 1)
     some = program(lanes, steps=100_000)
     state = some.fresh([dataclasses.replace(some.config, seeds=(i,)) for i in range(lanes)])
     state = some.place(state)
@@ -228,7 +228,7 @@ def test_lanes_on_several_devices_run_programs_compiled_ahead(tmp_path, run_scri
 def test_a_time_limit_is_no_termination(quick_compilation):
     one = program(1, env="Pendulum-v1", random_steps=250, evaluate_max_steps=10)
     state = one.place(one.fresh([one.config]))
-    state, _ = one.advance(state, 250, False)  # an episode ends by its limit after 200 steps
+    state, _ = one.advance(state, 250, learn=False)  # an episode ends by its limit after 200 steps
     rows = np.asarray(state.replay.rows)[0, :250]
     before, after = rows[:, :3], rows[:, -4:-1]
     cuts = np.flatnonzero((before[1:] != after[:-1]).any(axis=1))
