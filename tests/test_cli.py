@@ -132,7 +132,7 @@ def test_a_failed_picture_is_one_line_and_names_are_no_markup(command, tmp_path,
     def broken(*_):
         raise RuntimeError("no\nLaTeX [/b]")
 
-    monkeypatch.setattr(learning_curve, "draw", broken)
+    monkeypatch.setattr(learning_curve, "picture", broken)
     monkeypatch.setenv("MPLBACKEND", "module://not.there")
     out = tmp_path / "exp[lr=0.1]" / "a[" / "b]"
     settings = ["--steps", 40, "--random-steps", 20, "--batch-size", 8, "--hidden", 4]

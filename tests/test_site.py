@@ -3,7 +3,7 @@
 Blocks of a page run in order, `python` in one namespace, `bash` in the same folder, which is new
 and empty. A `text` block is what the block before it prints; in what a command prints, numbers may
 differ. Training is shortened. `<!-- skip: why -->` before a block: it can't run here, and only the
-options of its commands are checked. `<!-- slow -->` in a page: `make docs` runs it, with
+options of its commands are checked. `<!-- slow -->` in a page: `make pages` runs it, with
 OMD_SLOW_PAGES set.
 """
 
@@ -89,7 +89,7 @@ def test_code_of_a_page_runs_and_prints_what_it_shows(
     page, tmp_path, programs, monkeypatch, capsys
 ):
     if is_slow(page) != bool(os.environ.get("OMD_SLOW_PAGES")):
-        pytest.skip("`make docs` runs the slow pages, `make test` the others")
+        pytest.skip("`make pages` runs the slow pages, `make test` the others")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     for name, value in QUICK.items():
