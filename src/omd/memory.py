@@ -9,8 +9,6 @@ from omd import catalogue
 from omd.config import Config
 from omd.errors import InputError
 
-MOST_STEPS = 2**31 - 1
-"""A lane counts its steps in 32 bits."""
 ROW = 200
 """Bytes of an evaluation's row in Python, about."""
 
@@ -92,8 +90,6 @@ def check(config: Config) -> None:
             f"these settings need {in_words(total)} of memory or more ({what} {in_words(count)}), "
             f"and {in_words(there)} is free: lower {' or '.join(lower)}"
         )
-    if (config.steps or 0) > MOST_STEPS:
-        raise InputError(f"steps is {config.steps}: give at most {MOST_STEPS:,}")
 
 
 def check_state(count: float) -> None:

@@ -59,15 +59,7 @@ def watch(
     _check(path, steps)
     imageio = _imageio(path)
     config = run.config
-    make = functools.partial(
-        envs.make,
-        config.env,
-        lanes=1,
-        arguments=config.env_arguments,
-        distractors=config.distractors,
-        distractor_kind=config.distractor_kind,
-        dtype=config.precision,
-    )
+    make = functools.partial(folder.make_env, config, lanes=1)
     with _variables(), folder.precision(config):
         stage = _stage(config.env, make)
         frames, rate = _play(run, stage, seed, steps, track, small=path.suffix == ".gif")

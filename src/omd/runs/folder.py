@@ -43,8 +43,9 @@ def lanes_of(settings: Settings) -> list[Settings]:
     return [dataclasses.replace(settings, seeds=(seed,)) for seed in settings.seed_list]
 
 
-def make_env(config: Config, lanes: int) -> envs.Env:
-    """A configuration's environment; raises `InputError` where it can't be made."""
+def make_env(config: Config, lanes: int, **options: Any) -> envs.Env:
+    """A configuration's environment; raises `InputError` where it can't be made. `options` are
+    others of `envs.make`."""
     return envs.make(
         config.env,
         lanes=lanes,
@@ -52,6 +53,7 @@ def make_env(config: Config, lanes: int) -> envs.Env:
         distractors=config.distractors,
         distractor_kind=config.distractor_kind,
         dtype=jnp.dtype(config.precision),
+        **options,
     )
 
 

@@ -15,7 +15,7 @@ from omd import envs
 from omd.agents import Prediction
 from omd.errors import InputError
 from omd.runs import folder
-from omd.types import PyTree, Transition
+from omd.types import EnvSpec, PyTree, Transition
 
 if TYPE_CHECKING:
     import gymnasium
@@ -32,6 +32,16 @@ class Rollout(NamedTuple):
     """[steps], or [steps, act] for continuous ones."""
     rewards: np.ndarray
     """[steps]."""
+
+
+def checked_observation(observation: Any, spec: EnvSpec) -> np.ndarray:
+    """[obs] or [batch, obs] as an array; raises `InputError` for another shape."""
+    observation, size = np.asarray(observation), spec.observation_size
+    if observation.ndim not in (1, 2) or observation.shape[-1] != size:
+        raise InputError(
+            f"observation has shape {observation.shape}: give [{size}] or [batch, {size}]"
+        )
+    return observation
 
 
 class LearnedModel:
@@ -146,12 +156,8 @@ class LearnedModel:
         return jax.tree.map(lambda x: x[lane], self._run.state.agent.theta)
 
     def _checked(self, observation: Any, action: Any) -> tuple[np.ndarray, np.ndarray]:
-        observation, action = np.asarray(observation, self._dtype), np.asarray(action)
-        size = self.spec.observation_size
-        if observation.ndim not in (1, 2) or observation.shape[-1] != size:
-            raise InputError(
-                f"observation has shape {observation.shape}: give [{size}] or [batch, {size}]"
-            )
+        observation = checked_observation(observation, self.spec).astype(self._dtype)
+        action = np.asarray(action)
         wanted = observation.shape[:-1]
         if self.spec.num_actions is None:
             wanted, action = (*wanted, self.spec.action_size), action.astype(self._dtype)

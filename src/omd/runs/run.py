@@ -20,7 +20,7 @@ from omd import callbacks, memory
 from omd.config import Config
 from omd.errors import InputError
 from omd.runs import files, folder, session, stored
-from omd.runs.learned_model import LearnedModel
+from omd.runs.learned_model import LearnedModel, checked_observation
 from omd.runs.provenance import made_with
 from omd.runs.session import Report
 from omd.settings import Settings, resolve
@@ -89,12 +89,7 @@ class Run:
         `observation` is [obs] or [batch, obs]; `seed` picks a lane, the first by default. Raises
         `InputError` for an observation of another size or an unknown seed.
         """
-        observation = np.asarray(observation)
-        size = self.program.env.spec.observation_size
-        if observation.ndim not in (1, 2) or observation.shape[-1] != size:
-            raise InputError(
-                f"observation has shape {observation.shape}: give [{size}] or [batch, {size}]"
-            )
+        observation = checked_observation(observation, self.program.env.spec)
         lane = self.lane(seed)
         with folder.precision(self.config):
             learner = jax.tree.map(lambda x: x[lane], self.state.agent.learner)

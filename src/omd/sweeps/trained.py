@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from omd import agents, envs
+from omd import agents
 from omd.errors import InputError
 from omd.runs import files, folder
 from omd.sweeps.group import AGENTS
@@ -39,15 +39,7 @@ class Trained:
             raise InputError(f"lane {lane} of {sweep.path} is not finished: run the sweep on")
         self.config = sweep.lanes[lane]
         with folder.precision(self.config):
-            dtype = jnp.dtype(self.config.precision)
-            self.env = envs.make(
-                self.config.env,
-                lanes=1,
-                arguments=self.config.env_arguments,
-                distractors=self.config.distractors,
-                distractor_kind=self.config.distractor_kind,
-                dtype=dtype,
-            )
+            self.env = folder.make_env(self.config, lanes=1)
             self.agent = agents.build(self.config, self.env.spec, group.padded)
             like = jax.tree.map(
                 lambda x: jax.ShapeDtypeStruct((len(group.lanes), *x.shape), x.dtype),
