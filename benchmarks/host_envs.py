@@ -98,7 +98,7 @@ def _stepper(env: Any, actions: np.ndarray) -> Callable[[], None]:
     lanes = np.arange(len(actions), dtype=np.int32)
 
     def step() -> None:
-        clock[:] = host.step(np.stack([lanes, clock, lanes]), actions)[0]
+        clock[:] = host.step(lanes, clock, lanes, actions).clock
 
     return step
 

@@ -176,7 +176,7 @@ class GymnasiumEnv:
     def _host_step(
         self, whole: Int[np.ndarray, "L 3"], actions: np.ndarray
     ) -> tuple[np.ndarray, Step]:
-        clock, *rows = self._host.step(whole.T, actions)
+        clock, *rows = self._host.step(*whole.T, actions)
         columns: Any = rows
         return clock, Step(*columns)
 

@@ -44,7 +44,7 @@ def play(host: Any, actions: np.ndarray, start: int = 0) -> list[np.ndarray]:
     rows = []
     for t, action in enumerate(actions, start=start):
         whole = np.stack([lanes, np.full_like(lanes, t), 100 * t + lanes]).astype(np.int32)
-        rows.append(host.step(whole, action))
+        rows.append(host.step(*whole, action))
     return [np.stack(column) for column in zip(*rows, strict=True)]
 
 
@@ -125,7 +125,7 @@ def test_some_lanes_can_step_in_any_order() -> None:
     for workers in (0, 2):
         one = host(id, workers)
         one.reset(SEEDS)
-        rows.append(one.step(whole, actions))
+        rows.append(one.step(*whole, actions))
         one.close()
     for a, b in zip(*rows, strict=True):
         np.testing.assert_array_equal(a, b)

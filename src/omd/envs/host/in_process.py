@@ -9,13 +9,10 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import DTypeLike
 
+from omd.envs.host.records import Rows
 from omd.envs.host.simulator import Divergence, Lane
 from omd.envs.spaces import kind
 from omd.errors import InputError
-
-Rows = tuple[np.ndarray, ...]
-"""Of a step: clock int32 [n], observation and next observation [n, obs], reward [n], terminated
-and truncated [n]."""
 
 
 class Lanes:
@@ -41,17 +38,24 @@ class Lanes:
             lane.reset(int(seed))
         return np.stack([lane.observation for lane in self._lanes])
 
-    def step(self, whole: Int[np.ndarray, "3 n"], actions: np.ndarray) -> Rows:
-        """Advance n of the lanes; `whole` holds their indices, clocks and next episodes' seeds."""
-        lanes = [self._lanes[index] for index in whole[0]]
+    def step(
+        self,
+        lane: Int[np.ndarray, " n"],
+        clock: Int[np.ndarray, " n"],
+        seed: Int[np.ndarray, " n"],
+        action: np.ndarray,
+    ) -> Rows:
+        """Advance n of the lanes: `lane` holds their indices, `clock` and `seed` what each one's
+        `step` takes, `action` [n] or [n, act]."""
+        lanes = [self._lanes[index] for index in lane]
         rows = [
-            lane.step(clock, action, seed)
-            for lane, clock, seed, action in zip(lanes, *whole[1:].tolist(), actions, strict=True)
+            one.step(*given)
+            for one, *given in zip(lanes, clock.tolist(), action, seed.tolist(), strict=True)
         ]
-        columns: list[Any] = [[lane.observation for lane in lanes], *zip(*rows, strict=True)]
+        columns: list[Any] = [[one.observation for one in lanes], *zip(*rows, strict=True)]
         types: list[Any] = [self._dtype, self._dtype, self._dtype, bool, bool]
         arrays = [np.array(column, dtype) for column, dtype in zip(columns, types, strict=True)]
-        return np.array([lane.clock for lane in lanes], np.int32), *arrays
+        return Rows(np.array([one.clock for one in lanes], np.int32), *arrays)
 
     @property
     def failure(self) -> RuntimeError | None:

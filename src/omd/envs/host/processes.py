@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import socket
 import subprocess
@@ -17,10 +16,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import DTypeLike
-from safetensors.numpy import load, save
 
-from omd.envs.host import server
-from omd.envs.host.in_process import Rows
+from omd.envs.host import records
+from omd.envs.host.records import Rows
 from omd.envs.host.simulator import Divergence
 from omd.errors import InputError
 
@@ -48,15 +46,15 @@ class Crew:
         workers: int,
     ) -> None:
         """`spec` is Gymnasium's, as JSON; actions of a lane have the given shape and type."""
-        self._id, self._dtype, self._size = id, np.dtype(dtype), size
-        self._action_dtype = np.dtype(action_dtype)
+        self._id = id
+        self._question = records.question(action_shape, action_dtype)
+        self._answer = records.answer(size, dtype)
+        self._lanes = {"size": size, "dtype": np.dtype(dtype)}
         self._settings = {
             "spec": spec,
             "id": id,
-            "size": size,
-            "dtype": self._dtype.name,
-            "action_shape": action_shape,
-            "action_dtype": self._action_dtype.name,
+            "question": self._question,
+            "answer": self._answer,
         }
         self._edges = np.linspace(0, count, min(workers, count) + 1).astype(int)
         self._lock = threading.Lock()
@@ -64,56 +62,41 @@ class Crew:
 
     def reset(self, seeds: Int[np.ndarray, " L"]) -> Float[np.ndarray, "L obs"]:
         """Begin an episode in each lane."""
-        parts = np.split(seeds.astype(np.int32), self._edges[1:-1])
-        answers = self._ask([server.RESET + part.tobytes() for part in parts])
-        return np.frombuffer(b"".join(answers), self._dtype).reshape(-1, self._size)
+        parts = np.split(np.asarray(seeds), self._edges[1:-1])
+        return np.concatenate(self._ask([("reset", part) for part in parts]))
 
-    def step(self, whole: Int[np.ndarray, "3 n"], actions: np.ndarray) -> Rows:
-        """Advance n of the lanes; `whole` holds their indices, clocks and next episodes' seeds."""
-        owner = np.searchsorted(self._edges, whole[0], side="right") - 1
-        actions = np.asarray(actions, self._action_dtype)
-        messages: list[bytes | None] = []
-        chosen = [np.flatnonzero(owner == index) for index in range(len(self._edges) - 1)]
-        for start, mine in zip(self._edges, chosen, strict=False):
-            part = whole[:, mine].astype(np.int32)
-            part[0] -= start
-            message = server.STEP + part.tobytes() + actions[mine].tobytes()
-            messages.append(message if len(mine) else None)
-        answers = self._ask(messages)
-        parts = [self._rows(a, len(m)) for a, m in zip(answers, chosen, strict=True) if len(m)]
-        columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-        order = np.argsort(np.concatenate(chosen))
-        return tuple(column[order] for column in columns)
-
-    def _rows(self, data: bytes, count: int) -> Rows:
-        rows, offset = [], 0
-        for dtype, shape in (
-            (np.dtype(np.int32), (count,)),
-            (self._dtype, (count, self._size)),
-            (self._dtype, (count, self._size)),
-            (self._dtype, (count,)),
-            (np.dtype(bool), (count,)),
-            (np.dtype(bool), (count,)),
-        ):
-            size = int(np.prod(shape))
-            rows.append(np.frombuffer(data, dtype, size, offset).reshape(shape))
-            offset += size * dtype.itemsize
-        return tuple(rows)
+    def step(
+        self,
+        lane: Int[np.ndarray, " n"],
+        clock: Int[np.ndarray, " n"],
+        seed: Int[np.ndarray, " n"],
+        action: np.ndarray,
+    ) -> Rows:
+        """As that of `Lanes`."""
+        asked = records.pack(self._question, lane, clock, seed, action)
+        owner = np.searchsorted(self._edges, lane, side="right") - 1
+        asked["lane"] -= self._edges[owner]
+        parts = [asked[owner == worker] for worker in range(len(self._edges) - 1)]
+        answers = self._ask([("step", part.tobytes()) if len(part) else None for part in parts])
+        rows = np.empty(len(lane), self._answer)
+        rows[np.argsort(owner, kind="stable")] = np.frombuffer(
+            b"".join(one for one in answers if one), self._answer
+        )
+        return Rows(*records.unpack(rows))
 
     def divergences(self) -> dict[int, Divergence]:
         """By index, the lanes that have diverged since they were reset."""
         if "_connections" not in self.__dict__:
             return {}
-        answers = self._ask([server.DIVERGENCES] * (len(self._edges) - 1))
         return {
-            int(start) + int(index): Divergence(**fields)
-            for start, answer in zip(self._edges, answers, strict=False)
-            for index, fields in json.loads(answer).items()
+            int(start) + index: divergence
+            for start, found in zip(self._edges, self._ask_all("divergences"), strict=False)
+            for index, divergence in found.items()
         }
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """As that of `Lanes`."""
-        parts = [load(a) for a in self._ask([server.SNAPSHOT] * (len(self._edges) - 1))]
+        parts = self._ask_all("snapshot")
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def restore(self, snapshot: dict[str, np.ndarray]) -> None:
@@ -132,8 +115,7 @@ class Crew:
             part = {k: v[begin:end] for k, v in snapshot.items() if k != "actions"}
             if "actions" in snapshot and "length" in snapshot:
                 part["actions"] = snapshot["actions"][starts[begin] : starts[end]]
-            part = {name: np.ascontiguousarray(array) for name, array in part.items()}
-            messages.append(server.RESTORE + save(part))
+            messages.append(("restore", part))
         self._ask(messages)
 
     def render(self) -> list[Any]:
@@ -148,27 +130,29 @@ class Crew:
             self._stop()
             del self.__dict__["_connections"]
 
-    def _ask(self, messages: list[bytes | None]) -> list[bytes]:
-        """One message to each worker, None to leave it alone; their answers, b"" for those."""
+    def _ask_all(self, name: str) -> list[Any]:
+        return self._ask([(name,)] * (len(self._edges) - 1))
+
+    def _ask(self, messages: list[tuple | None]) -> list[Any]:
+        """One message to each worker, None to leave it alone; their answers, None for those."""
         with self._lock:
             pairs = list(zip(self._connections, messages, strict=True))
             try:
                 for connection, message in pairs:
                     if message is not None:
-                        connection.send_bytes(message)
-                answers = [b"" if m is None else connection.recv_bytes() for connection, m in pairs]
+                        connection.send(message)
+                answers = [None if m is None else connection.recv() for connection, m in pairs]
             except (EOFError, OSError) as error:
                 self.failure = RuntimeError(
                     f"environment {self._id!r}: a worker process has ended by itself"
                 )
                 raise self.failure from error
         for answer in answers:
-            if answer[:1] == server.BAD_INPUT:
-                raise InputError(answer[1:].decode())
-            if answer[:1] == server.FAILED:
-                self.failure = RuntimeError(answer[1:].decode())
-                raise self.failure
-        return [answer[1:] for answer in answers]
+            if isinstance(answer, RuntimeError):
+                self.failure = answer
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
 
     @functools.cached_property
     def _connections(self) -> list[Connection]:
@@ -184,16 +168,15 @@ class Crew:
             )
             theirs.close()
             connection = Connection(ours.detach())
-            settings = {"first": int(begin), "count": int(end - begin), "path": sys.path}
-            connection.send_bytes(server.BUILD + json.dumps(self._settings | settings).encode())
+            lanes = self._lanes | {"first": int(begin), "count": int(end - begin)}
+            connection.send(("build", self._settings | {"lanes": lanes, "path": sys.path}))
             connections.append(connection)
             processes.append(process)
         self._processes = processes
         self._stop = weakref.finalize(self, _end, connections, processes)
-        answers = [connection.recv_bytes() for connection in connections]
-        for answer in answers:
-            if answer[:1] != server.DONE:
-                raise RuntimeError(answer[1:].decode())
+        for error in [connection.recv() for connection in connections]:
+            if error is not None:
+                raise RuntimeError(str(error))
         return connections
 
 

@@ -1,69 +1,45 @@
-"""A process that steps some of the lanes: `main` with the number of a socket."""
+"""A process that steps some of the lanes: `main` with the number of a socket.
+
+It is asked with pairs (name, arguments): first "build" with its settings, then a method of `Lanes`.
+It answers with what that returns, or with the error that it raised.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import signal
 import sys
 from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load, save
 
+from omd.envs.host import records
 from omd.envs.host.in_process import Lanes
 from omd.envs.host.simulator import build
 from omd.errors import InputError
 
-BUILD, RESET, STEP, SNAPSHOT, RESTORE, DIVERGENCES = (bytes([code]) for code in b"BRSNTD")
-DONE, BAD_INPUT, FAILED = (bytes([code]) for code in b".?!")
-
 
 class Served:
-    """The lanes of this process, called with messages: one byte that says what, then its data."""
+    """The lanes of this process."""
 
-    def __init__(self, message: bytes) -> None:
+    def __init__(self, settings: dict[str, Any]) -> None:
         import gymnasium
 
-        settings = json.loads(message[1:])
         sys.path[:] = settings["path"]
         spec = gymnasium.envs.registration.EnvSpec.from_json(settings["spec"])
-        self._size, self._dtype = settings["size"], np.dtype(settings["dtype"])
-        self._action_shape = tuple(settings["action_shape"])
-        self._action_dtype = np.dtype(settings["action_dtype"])
+        self._question, self._answer = settings["question"], settings["answer"]
         self._lanes = Lanes(
-            lambda: build(settings["id"], spec),
-            settings["id"],
-            first=settings["first"],
-            count=settings["count"],
-            size=self._size,
-            dtype=self._dtype,
+            lambda: build(settings["id"], spec), settings["id"], **settings["lanes"]
         )
 
-    def answer(self, message: bytes) -> bytes:
-        """What the message asks for."""
-        what, data = message[:1], message[1:]
-        if what == STEP:
-            return self._step(data)
-        if what == RESET:
-            return self._lanes.reset(np.frombuffer(data, np.int32)).tobytes()
-        if what == SNAPSHOT:
-            return save(self._lanes.snapshot())
-        if what == RESTORE:
-            self._lanes.restore(load(data))
-            return b""
-        assert what == DIVERGENCES
-        found = self._lanes.divergences()
-        return json.dumps({i: dataclasses.asdict(d) for i, d in found.items()}).encode()
+    def answer(self, name: str, *arguments: Any) -> Any:
+        """What the method returns."""
+        return self.step(*arguments) if name == "step" else getattr(self._lanes, name)(*arguments)
 
-    def _step(self, data: bytes) -> bytes:
-        per_lane = 3 * 4 + int(np.prod(self._action_shape)) * self._action_dtype.itemsize
-        count = len(data) // per_lane
-        whole = np.frombuffer(data, np.int32, 3 * count).reshape(3, count)
-        actions = np.frombuffer(data, self._action_dtype, offset=whole.nbytes)
-        rows = self._lanes.step(whole, actions.reshape(count, *self._action_shape))
-        return b"".join(row.tobytes() for row in rows)
+    def step(self, data: bytes) -> bytes:
+        """Of records, which are quicker than pickled arrays."""
+        asked = records.unpack(np.frombuffer(data, self._question))
+        return records.pack(self._answer, *self._lanes.step(*asked)).tobytes()
 
 
 def serve(connection: Connection) -> None:
@@ -71,22 +47,21 @@ def serve(connection: Connection) -> None:
     served: Any = None
     while True:
         try:
-            message = connection.recv_bytes()
+            name, *arguments = connection.recv()
         except EOFError:
             return
+        answer: Any = None
         try:
-            if message[:1] == BUILD:
-                served = Served(message)
-                connection.send_bytes(DONE)
+            if name == "build":
+                served = Served(*arguments)
             else:
-                connection.send_bytes(DONE + served.answer(message))
+                answer = served.answer(name, *arguments)
         except InputError as error:
-            connection.send_bytes(BAD_INPUT + str(error).encode())
+            answer = InputError(str(error))
         except Exception as error:
-            named = (
-                str(error) if type(error) is RuntimeError else f"{type(error).__name__}: {error}"
-            )
-            connection.send_bytes(FAILED + named.encode())
+            named = type(error) is RuntimeError
+            answer = RuntimeError(str(error) if named else f"{type(error).__name__}: {error}")
+        connection.send(answer)
 
 
 def main(descriptor: int) -> None:
