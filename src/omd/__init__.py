@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from omd.runs.pure import compiler_options, make_train
     from omd.runs.run import Run
 
+    __version__: str
+
 _HOMES = {
     "Callback": "omd.callbacks",
     "StopAtReturn": "omd.callbacks",
@@ -65,6 +67,7 @@ __all__ = [
     "InputError",
     "Run",
     "StopAtReturn",
+    "__version__",
     "agents",
     "analysis",
     "callbacks",
