@@ -59,7 +59,8 @@ def rates(**settings) -> Iterator[tuple[float, float, float, float]]:
         lambda x: jnp.array(x[0]), (state.agent, state.replay, state.hyper)
     )
     shape = (program.agent.objective.minibatches, program.config.batch_size)
-    batches = program._minibatches(buffer, jax.random.bits(jax.random.key(0), shape, "uint32"))
+    bits = jax.random.bits(jax.random.key(0), shape, "uint32")
+    batches = program.chunk(CHUNK, learn=True).minibatches(buffer, bits)
 
     def update(agents, key, batches):
         return program.agent.update(agents, batches, key, hyper)

@@ -67,8 +67,8 @@ def checkpoint_each_chunk(monkeypatch):
     one takes."""
 
     def call():
-        monkeypatch.setattr("omd.runs.session.CHECKPOINT_SECONDS", 0.0)
-        monkeypatch.setattr("omd.runs.session.CHECKPOINT_SHARE", math.inf)
+        monkeypatch.setattr("omd.runs.checkpoint.CHECKPOINT_SECONDS", 0.0)
+        monkeypatch.setattr("omd.runs.checkpoint.CHECKPOINT_SHARE", math.inf)
 
     return call
 

@@ -34,8 +34,8 @@ RUNS = {
 }
 SCRIPT = """
 from omd import cli
-from omd.runs import session
-session.CHECKPOINT_SECONDS, session.CHECKPOINT_SHARE = 0.0, 1e9
+from omd.runs import checkpoint
+checkpoint.CHECKPOINT_SECONDS, checkpoint.CHECKPOINT_SHARE = 0.0, 1e9
 cli.main()
 """
 

@@ -30,7 +30,7 @@ ALLOWED = {
     "agents": ASKED | {"implicit"},
     "training": ASKED | {"agents", "compilation", "envs"},
     "runs": ASKED | {"agents", "callbacks", "compilation", "envs", "training"},
-    "sweeps": ASKED | {"agents", "envs", "training", "runs"},
+    "sweeps": ASKED | {"agents", "callbacks", "envs", "training", "runs"},
     "analysis": ASKED | {"runs", "sweeps"},
     "figures": ASKED | {"tabular", "implicit", "runs", "sweeps", "analysis"},
     "reports": ASKED | {"envs", "implicit", "runs", "sweeps", "analysis", "figures"},

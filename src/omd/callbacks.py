@@ -14,8 +14,9 @@ import numpy as np
 
 from omd.errors import InputError, closest, install
 from omd.settings import Settings
+from omd.types import PyTree
 
-__all__ = ["Callback", "Evaluation", "Print", "StopAtReturn", "TensorBoard", "WandB"]
+__all__ = ["Callback", "Evaluation", "Print", "Record", "StopAtReturn", "TensorBoard", "WandB"]
 
 LABELS = ("lane", "seed", "step", "diverged")
 """Columns of a row that say where its numbers come from; the others are the numbers."""
@@ -44,11 +45,36 @@ class Evaluation:
         return float(np.mean(finite)) if finite else math.nan
 
 
+@dataclasses.dataclass
+class Record:
+    """What callbacks are told after each chunk, the steps between two looks from outside."""
+
+    evaluation: Evaluation
+    """Its rows are empty where no evaluation followed the chunk."""
+    state: PyTree
+    """The lanes after the chunk; the next chunk takes their memory."""
+    rows: Sequence[Mapping[str, Any]]
+    """Those of all evaluations so far."""
+    divergences: Mapping[int, tuple[int, str]]
+    """By number, the lanes whose simulator gave what isn't finite: their seeds, and where."""
+    stopping: Callable[[], bool]
+    """Whether somebody has asked the run to end."""
+    errors: list[BaseException] = dataclasses.field(default_factory=list)
+    """Of the callbacks that were told before."""
+
+    @property
+    def last(self) -> bool:
+        """Whether the run ends here, as far as is known by now."""
+        done = self.evaluation.step >= self.evaluation.steps
+        return done or self.stopping() or bool(self.errors)
+
+
 class Callback:
     """Base of callbacks that need to know when a run begins and ends; else a function of an
     `Evaluation` is enough.
 
-    An error that one raises ends the run after its last step was saved; it says so in a note.
+    An error that one raises ends the run, after the other callbacks were called and its last step
+    was saved; it says so in a note.
     """
 
     @property
@@ -61,6 +87,11 @@ class Callback:
 
     def __call__(self, evaluation: Evaluation) -> None:
         """Called after each evaluation, the one before the first step included."""
+
+    def after_chunk(self, record: Record) -> None:
+        """Called after each chunk; by itself it only hands on an evaluation."""
+        if record.evaluation.rows:
+            self(record.evaluation)
 
     def end(self) -> None:
         """Called once after the last step, also where the run was stopped or failed."""

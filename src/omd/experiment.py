@@ -66,13 +66,11 @@ def train(
     listeners = checked(callbacks) + ([tracker(track)] if track else [])
     if resume is not None and out is None:
         raise InputError(f"out is None, but resume={str(resume)!r} is a folder: don't give out")
-    with display(shown=progress) as on_report:
+    with display(shown=progress) as shown:
         if resume is None:
-            run = runs.start(
-                asked or Config(), out=out, name=name, listeners=listeners, on_report=on_report
-            )
+            run = runs.start(asked or Config(), out=out, name=name, listeners=shown + listeners)
         else:
-            run = runs.resume(resume, asked, listeners=listeners, on_report=on_report)
+            run = runs.resume(resume, asked, listeners=shown + listeners)
     if run.path is not None:
         from omd.figures import learning_curve  # nobody waits for matplotlib before the first step
 

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from killed import killed_at
 
 import omd
 from omd.runs import run as runs
@@ -29,10 +30,6 @@ def _importable(monkeypatch, quick_compilation):
     monkeypatch.syspath_prepend(str(HERE))
 
 
-class Stopped(Exception):
-    pass
-
-
 @pytest.mark.parametrize("kind", PARTS)
 def test_a_part_of_one_s_own_trains_is_evaluated_and_resumes(tmp_path, kind, checkpoint_each_chunk):
     config = omd.Config(**{**SMALL, **PARTS[kind]})
@@ -41,13 +38,9 @@ def test_a_part_of_one_s_own_trains_is_evaluated_and_resumes(tmp_path, kind, che
     assert np.isfinite(whole.metrics["episode_return"]).all()
     assert len(omd.load(whole.path).evaluate(2)) == 1
 
-    def stop(report):
-        if report.step >= 80:
-            raise Stopped
-
     checkpoint_each_chunk()
-    with pytest.raises(Stopped):
-        runs.start(config, out=tmp_path, name="cut", on_report=stop)
+    with killed_at(80):
+        runs.start(config, out=tmp_path, name="cut")
     resumed = omd.train(resume=tmp_path / "cut", progress=False)
     one, other = (r.metrics.select_dtypes("number") for r in (whole, resumed))
     np.testing.assert_array_equal(one.to_numpy(float), other.to_numpy(float))

@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 import pandas as pd
 import pytest
+from killed import killed_at
 
 import omd
 from omd.reports import tables as report
@@ -53,10 +54,6 @@ def sick():
     del gymnasium.registry["Sick-v0"]
 
 
-class Killed(Exception):
-    pass
-
-
 def test_the_lane_ends_the_others_go_on_and_resuming_gives_the_same(
     tmp_path, checkpoint_each_chunk, capsys, quick_compilation
 ) -> None:
@@ -78,13 +75,9 @@ def test_the_lane_ends_the_others_go_on_and_resuming_gives_the_same(
     for seed, sentence in told.items():
         assert f"seed {seed}: {sentence}" in printed
 
-    def die(progress: Any) -> None:
-        if progress.step == 160:
-            raise Killed
-
     checkpoint_each_chunk()
-    with pytest.raises(Killed):
-        runs.start(omd.Config(**SETTINGS), out=tmp_path, name="cut", on_report=die)
+    with killed_at(160):
+        runs.start(omd.Config(**SETTINGS), out=tmp_path, name="cut")
     resumed = omd.train(resume=tmp_path / "cut", progress=False)
     pd.testing.assert_frame_equal(resumed.metrics, whole.metrics, check_exact=True)
     assert resumed.divergences() == told

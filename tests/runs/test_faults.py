@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from killed import killed_at
 
 import omd
 from omd.runs import files, folder
@@ -19,18 +20,6 @@ SETTINGS = {
     "hidden": 4, "model_hidden": 4, "batch_size": 8, "random_steps": 20, "evaluate_every": 20,
     "evaluate_episodes": 1, "evaluate_max_steps": 20, "steps": 80, "objective": "none",
 }  # fmt: skip
-
-
-class Killed(BaseException):
-    """Stands for a process that dies without a word."""
-
-
-def die_at(step):
-    def on_report(report):
-        if report.step == step:
-            raise Killed
-
-    return on_report
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -52,10 +41,10 @@ def stopped(tmp_path_factory):
     """A run of 80 steps killed at 60, with checkpoints of steps 40 and 20."""
     out = tmp_path_factory.mktemp("stopped")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("omd.runs.session.CHECKPOINT_SECONDS", 0.0)
-        patch.setattr("omd.runs.session.CHECKPOINT_SHARE", np.inf)
-        with pytest.raises(Killed):
-            runs.start(omd.Config(**SETTINGS), out=out, name="run", on_report=die_at(60))
+        patch.setattr("omd.runs.checkpoint.CHECKPOINT_SECONDS", 0.0)
+        patch.setattr("omd.runs.checkpoint.CHECKPOINT_SHARE", np.inf)
+        with killed_at(60):
+            runs.start(omd.Config(**SETTINGS), out=out, name="run")
     return out / "run"
 
 

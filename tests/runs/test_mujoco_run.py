@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytest
+from killed import killed_at
 
 import omd
 from omd.runs import files
@@ -28,22 +28,14 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-class Killed(Exception):
-    """Stands for a process that dies without a word."""
-
-
 def test_a_killed_halfcheetah_resumes_to_the_same_bits(
     tmp_path: Any, checkpoint_each_chunk: Callable[[], None], quick_compilation: None
 ) -> None:
-    def die(report: Any) -> None:
-        if report.step == 60:
-            raise Killed
-
     config = omd.Config(**SETTINGS)
     whole = omd.train(config, out=tmp_path, name="whole", progress=False)
     checkpoint_each_chunk()
-    with pytest.raises(Killed):
-        runs.start(config, out=tmp_path, name="cut", on_report=die)
+    with killed_at(60):
+        runs.start(config, out=tmp_path, name="cut")
     cut = files.read_checkpoint(tmp_path / "cut" / "checkpoint.safetensors")
     assert cut["extra/elapsed"].tolist() == [30, 30]  # in the middle of an episode
     resumed = omd.train(resume=tmp_path / "cut", progress=False)

@@ -10,6 +10,7 @@ from gymnasium.utils.env_checker import check_env
 
 import omd
 from omd.callbacks import Callback, Print, StopAtReturn, TensorBoard, WandB
+from omd.runs import folder
 
 SETTINGS = {
     "hidden": 8,
@@ -83,22 +84,32 @@ def test_a_callback_stops_and_the_run_goes_on_to_the_same_numbers(run, tmp_path)
     assert resumed.metrics.equals(run.metrics)
 
 
-def test_the_error_of_a_callback_saves_first(run, tmp_path):
+def test_the_error_of_a_callback_saves_once_after_the_others(run, tmp_path, monkeypatch):
+    save = folder.save
+
     def broken(evaluation):
         if evaluation.step in (0, 100)[len(seen) :]:
             seen.append(evaluation.step)
             raise KeyError("mine")
 
-    seen = []
+    seen, others, saved = [], [], []
+
+    def saves(program, state, *rest):
+        saved.append(int(state.step[0]))
+        save(program, state, *rest)
+
+    monkeypatch.setattr(folder, "save", saves)
     for number in (0, 100):  # also before the first step
         with pytest.raises(KeyError) as error:
             omd.train(
-                *(["CartPole-v1"] if number == 0 else []), progress=False, callbacks=[broken],
+                *(["CartPole-v1"] if number == 0 else []), progress=False,
+                callbacks=[broken, others.append],
                 **({"out": tmp_path, "name": "x"} | SETTINGS if number == 0 else
                    {"resume": tmp_path / "x"}),
             )  # fmt: skip
         assert "broken" in error.value.__notes__[0]
         assert omd.load(tmp_path / "x").step == number
+    assert [one.step for one in others] == saved == [0, 100]
     assert omd.train(resume=tmp_path / "x", progress=False).metrics.equals(run.metrics)
 
 

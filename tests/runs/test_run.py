@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from killed import killed_at
 
 import omd
 from omd.parts import text_of
@@ -23,18 +24,6 @@ SETTINGS = {
     "steps": 400,
     "seeds": 2,
 }
-
-
-class Killed(Exception):
-    """Stands for a process that dies without a word."""
-
-
-def die_at(step):
-    def on_report(report):
-        if report.step == step:
-            raise Killed
-
-    return on_report
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +79,8 @@ def test_a_loaded_run_is_the_run_that_was_trained(whole):
 
 def test_a_killed_run_resumes_to_the_same_bits(whole, tmp_path, checkpoint_each_chunk):
     checkpoint_each_chunk()
-    with pytest.raises(Killed):
-        runs.start(omd.Config(**SETTINGS), out=tmp_path, name="cut", on_report=die_at(300))
+    with killed_at(300):
+        runs.start(omd.Config(**SETTINGS), out=tmp_path, name="cut")
     stopped = omd.load(tmp_path / "cut")
     assert not stopped.finished
     resumed = omd.train(resume=stopped.path, progress=False)
@@ -101,8 +90,8 @@ def test_a_killed_run_resumes_to_the_same_bits(whole, tmp_path, checkpoint_each_
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_over(whole, tmp_path):
-    with pytest.raises(Killed):
-        runs.start(omd.Config(**SETTINGS), out=tmp_path, name="cut", on_report=die_at(100))
+    with killed_at(100):
+        runs.start(omd.Config(**SETTINGS), out=tmp_path, name="cut")
     assert_same_bits(omd.train(resume=tmp_path / "cut", progress=False), whole)
 
 
@@ -110,8 +99,8 @@ def test_a_host_environment_resumes_to_the_same_bits(tmp_path, checkpoint_each_c
     config = omd.Config(**SETTINGS, env="gymnasium:CartPole-v1")
     one = omd.train(config, out=tmp_path, name="whole", progress=False)
     checkpoint_each_chunk()
-    with pytest.raises(Killed):
-        runs.start(config, out=tmp_path, name="cut", on_report=die_at(300))
+    with killed_at(300):
+        runs.start(config, out=tmp_path, name="cut")
     assert_same_bits(omd.train(resume=tmp_path / "cut", progress=False), one)
 
 
@@ -124,8 +113,8 @@ def test_sac_resumes_to_the_same_bits_and_acts_in_range(
     assert one.config.tau == 0.005
     assert json.loads((one.path / "config.json").read_text())["tau"] == 0.005
     checkpoint_each_chunk()
-    with pytest.raises(Killed):
-        runs.start(config, out=tmp_path, name="cut", on_report=die_at(300))
+    with killed_at(300):
+        runs.start(config, out=tmp_path, name="cut")
     # the settings of a new run, unresolved, are those of the one to go on with
     assert_same_bits(omd.train(config, resume=tmp_path / "cut", progress=False), one)
     actions = one.act(np.array([[1.0, 0.0, 0.5], [0.0, 1.0, -0.5]]), seed=1)
@@ -138,12 +127,13 @@ def test_sac_resumes_to_the_same_bits_and_acts_in_range(
 def test_a_signal_stops_with_a_checkpoint(whole, tmp_path, number):
     assert threading.current_thread() is threading.main_thread()
 
-    def on_report(report):
-        if report.step == 200:
+    def send(evaluation):
+        if evaluation.step == 200:
             os.kill(os.getpid(), number)
 
     before = signal.getsignal(number)
-    stopped = runs.start(omd.Config(**SETTINGS), out=tmp_path, name="cut", on_report=on_report)
+    config = omd.Config(**SETTINGS)
+    stopped = omd.train(config, out=tmp_path, name="cut", progress=False, callbacks=[send])
     assert signal.getsignal(number) is before
     assert stopped.step == 200
     assert not stopped.finished

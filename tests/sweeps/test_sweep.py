@@ -10,10 +10,10 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from killed import killed_at
 
 import omd
 from omd.analysis.frames import final_returns
-from omd.runs import files
 from omd.sweeps import driver, group, plan, spec, worker
 from omd.sweeps.store import Sweep
 
@@ -98,12 +98,8 @@ def test_the_same_command_again_does_nothing_and_other_sweeps_are_refused(whole,
     assert [p.name for p in tmp_path.iterdir() if p.name[0] != "."] == ["thesis.tex"]
 
 
-class Killed(Exception):
-    """Stands for a process that dies without a word."""
-
-
 def test_a_group_killed_after_a_checkpoint_goes_on_to_the_same_numbers(
-    tmp_path, monkeypatch, checkpoint_each_chunk
+    tmp_path, checkpoint_each_chunk
 ):
     worker._take_one_device()
     # in this process too: it may have other threads than a worker, and so other last bits
@@ -112,18 +108,8 @@ def test_a_group_killed_after_a_checkpoint_goes_on_to_the_same_numbers(
         assert group.run(straight, one.number) == group.FINISHED
     sweep = created(tmp_path / "cut")
     checkpoint_each_chunk()
-    monkeypatch.setattr(group, "PROGRESS_SECONDS", 0.0)
-    write = files.write_json
-
-    def dies_at_250(path, values):
-        if values.get("step") == 250:
-            raise Killed
-        write(path, values)
-
-    monkeypatch.setattr(files, "write_json", dies_at_250)
-    with pytest.raises(Killed):
+    with killed_at(250):
         group.run(sweep, 0)
-    monkeypatch.setattr(files, "write_json", write)
     frame = omd.results(sweep.path)
     assert frame["status"].value_counts().to_dict() == {"unfinished": 10, "missing": 2}
     assert frame["step"].max() == 200
@@ -291,8 +277,8 @@ def test_a_full_disk_is_a_sentence_and_keeps_what_is_finished(tmp_path, monkeypa
     from omd.runs import folder
 
     monkeypatch.setattr(folder, "save", full)
-    answer = worker.run(str(sweep.path), 0)
-    assert answer["fatal"]
-    assert answer["error"].startswith("No space left on device")
+    outcome = worker.run(str(sweep.path), 0)
+    assert outcome.status == "unwritable"
+    assert outcome.sentence.startswith("No space left on device")
     assert sweep.done(sweep.groups[1])
     assert not sweep.done(sweep.groups[0])

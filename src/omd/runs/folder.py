@@ -24,7 +24,8 @@ from omd.errors import InputError, Notice
 from omd.runs import files
 from omd.settings import Settings, resolve
 from omd.training import replay
-from omd.training.program import LaneState, Program
+from omd.training.chunk import LaneState
+from omd.training.program import Program
 from omd.types import PyTree
 
 METRICS, DIVERGED = "metrics.parquet", "diverged.json"
@@ -244,28 +245,25 @@ def _used_slots(program: Program, step: int) -> int:
     return min(step + slots - capacity, slots)
 
 
-def note_divergences(
-    program: Program,
-    labels: Sequence[Mapping[str, int]],
-    returns: np.ndarray | None,
-    folder: pathlib.Path | None,
-) -> set[int]:
-    """Numbers of the lanes whose simulator gave what isn't finite, in training or in an evaluation
-    with these `returns`; each goes to the folder, if there is one, when it is first seen, with
-    step and action."""
+def divergences(
+    program: Program, labels: Sequence[Mapping[str, int]], returns: np.ndarray | None
+) -> dict[int, tuple[int, str]]:
+    """By number, the lanes whose simulator gave what isn't finite, in training or in an evaluation
+    with these `returns`: seed, and a sentence with step and action."""
     found = {i: f"in training, {d}" for i, d in program.env.divergences().items()}
     for index, divergence in program.evaluation_env.divergences().items():
         i = index // program.config.evaluate_episodes
         # an evaluation goes on past the ends of episodes, with steps that don't count
         if i < program.lanes and returns is not None and not np.isfinite(returns[i]):
             found.setdefault(i, f"in an evaluation, {divergence}")
-    told = {labels[i]["lane"]: (labels[i]["seed"], d) for i, d in found.items() if i < len(labels)}
-    if folder is None:
-        return set(told)
-    known = read_divergences(folder)
-    if told.keys() - known.keys():
-        files.write_json(folder / DIVERGED, {str(k): v for k, v in (told | known).items()})
-    return set(told)
+    return {labels[i]["lane"]: (labels[i]["seed"], d) for i, d in found.items() if i < len(labels)}
+
+
+def note_divergences(found: Mapping[int, tuple[int, str]], folder: pathlib.Path) -> None:
+    """Write those that the folder doesn't hold yet; the first words about a lane stay."""
+    known = read_divergences(folder) if found else {}
+    if found.keys() - known.keys():
+        files.write_json(folder / DIVERGED, {str(k): v for k, v in ({**found, **known}).items()})
 
 
 def read_divergences(folder: pathlib.Path) -> dict[int, tuple[int, str]]:

@@ -5,25 +5,25 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import rich.console
 import rich.progress
 
-from omd.runs.session import Report
+from omd.callbacks import Callback, Evaluation, Record
 
 LINE_SECONDS = 10.0
 
 
 @contextlib.contextmanager
-def display(*, shown: bool) -> Iterator[Callable[[Report], None] | None]:
-    """A callback for `run.start` and `run.resume` that shows how far they are."""
+def display(*, shown: bool) -> Iterator[list[Callback]]:
+    """A callback that shows how far a run is; none unless `shown`."""
     console = rich.console.Console(stderr=True)
     if not shown:
-        yield None
+        yield []
     elif not console.is_terminal:
-        yield _Lines(console)
+        yield [_Lines(console)]
     else:
         columns = (
             rich.progress.TextColumn("[bold]{task.description}"),
@@ -33,52 +33,62 @@ def display(*, shown: bool) -> Iterator[Callable[[Report], None] | None]:
             rich.progress.TextColumn("{task.fields[figures]}"),
         )
         with rich.progress.Progress(*columns, console=console) as bar:
-            task = bar.add_task("compiling", total=None, figures="")
-            figures = ""
-
-            def update(report: Report) -> None:
-                nonlocal figures
-                figures = describe(report) or figures
-                bar.update(
-                    task,
-                    description="training",
-                    total=report.steps,
-                    completed=report.step,
-                    figures=figures,
-                )
-
-            yield update
+            yield [_Bar(bar)]
 
 
-def describe(report: Report) -> str:
+def describe(evaluation: Evaluation) -> str:
     """The figures that matter: return over the seeds, error of the model, speed."""
-    if not report.rows:
+    if not evaluation.rows:
         return ""
-    returns = np.array([row["episode_return"] for row in report.rows])
+    returns = np.array([row["episode_return"] for row in evaluation.rows])
     returns = returns[np.isfinite(returns)]
     parts = [f"return {returns.mean():.1f}" if len(returns) else "no return"]
     if len(returns) > 1:
         parts[0] += f" ± {returns.std(ddof=1) / math.sqrt(len(returns)):.1f}"
-    if "model_mse" in report.rows[0]:
-        parts.append(f"model MSE {np.mean([row['model_mse'] for row in report.rows]):.3g}")
-    if math.isfinite(report.lane_steps_per_second):
-        parts.append(f"{report.lane_steps_per_second:,.0f} lane-steps/s")
-    if diverged := sum(row["diverged"] for row in report.rows):
+    if "model_mse" in evaluation.rows[0]:
+        parts.append(f"model MSE {np.mean([row['model_mse'] for row in evaluation.rows]):.3g}")
+    if math.isfinite(evaluation.lane_steps_per_second):
+        parts.append(f"{evaluation.lane_steps_per_second:,.0f} lane-steps/s")
+    if diverged := sum(row["diverged"] for row in evaluation.rows):
         parts.append(f"{diverged} diverged")
     return "  ".join(parts)
 
 
-class _Lines:
-    """A line for the first chunks, then one every ten seconds, and one for the last."""
+class _Bar(Callback):
+    """A bar with the figures of the last evaluation."""
+
+    def __init__(self, bar: rich.progress.Progress) -> None:
+        self._bar, self._figures = bar, ""
+        self._task = bar.add_task("compiling", total=None, figures="")
+
+    def after_chunk(self, record: Record) -> None:
+        """Move on; the first chunk compiles."""
+        evaluation = record.evaluation
+        if evaluation.step == 0:
+            return
+        self._figures = describe(evaluation) or self._figures
+        self._bar.update(
+            self._task,
+            description="training",
+            total=evaluation.steps,
+            completed=evaluation.step,
+            figures=self._figures,
+        )
+
+
+class _Lines(Callback):
+    """A line for the first evaluation after step 0, then one every ten seconds, and one for the
+    last."""
 
     def __init__(self, console: rich.console.Console) -> None:
         self._console = console
         self._shown = -math.inf
 
-    def __call__(self, report: Report) -> None:
+    def __call__(self, evaluation: Evaluation) -> None:
+        """Print a line if it is time."""
         now = time.monotonic()
-        due = now - self._shown > LINE_SECONDS or report.step >= report.steps
-        if report.rows and due:
+        due = now - self._shown > LINE_SECONDS or evaluation.step >= evaluation.steps
+        if evaluation.step and due:
             self._shown = now
-            line = f"step {report.step:,} of {report.steps:,}  {describe(report)}"
+            line = f"step {evaluation.step:,} of {evaluation.steps:,}  {describe(evaluation)}"
             self._console.print(line, highlight=False, soft_wrap=True)

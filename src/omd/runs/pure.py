@@ -15,7 +15,7 @@ from omd import compilation
 from omd.config import Config, env_text
 from omd.errors import InputError
 from omd.runs import folder, session
-from omd.training.program import LaneState
+from omd.training.chunk import LaneState
 from omd.types import Metrics
 
 
@@ -43,11 +43,6 @@ def make_train(config: Config) -> Callable[[Array], tuple[LaneState, Metrics]]:
         )
     settings = program.config
     chunks = session.boundaries(settings, 0)
-    begins = [0, *(end for end, *_ in chunks)]
-    kinds = [
-        (end - begin, learn, evaluated)
-        for begin, (end, learn, evaluated) in zip(begins, chunks, strict=False)
-    ]
 
     def chunk(
         state: LaneState, _: None, *, steps: int, learn: bool, evaluated: bool
@@ -60,9 +55,8 @@ def make_train(config: Config) -> Callable[[Array], tuple[LaneState, Metrics]]:
         # settings stay arguments of the steps, as they are in omd.train, whose bits these are
         state = jax.lax.optimization_barrier(program.fresh(folder.lanes_of(settings), [key]))
         records = [jax.tree.map(lambda x: x[None], program.evaluate(state))]
-        for kind, alike in itertools.groupby(kinds):
+        for (steps, learn, evaluated), alike in itertools.groupby(chunks, lambda c: c[:3]):
             count = len(list(alike))
-            steps, learn, evaluated = kind
             same = functools.partial(chunk, steps=steps, learn=learn, evaluated=evaluated)
             state, record = jax.lax.scan(same, state, length=count)
             if record is not None:
@@ -75,7 +69,7 @@ def make_train(config: Config) -> Callable[[Array], tuple[LaneState, Metrics]]:
             )
             for name in names
         }
-        ends = [0, *(end for end, _, evaluated in chunks if evaluated)]
+        ends = [0, *(chunk.end for chunk in chunks if chunk.evaluated)]
         return jax.tree.map(lambda x: x[0], state), {"step": jnp.array(ends), **metrics}
 
     return train

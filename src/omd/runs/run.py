@@ -8,7 +8,7 @@ import functools
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -22,9 +22,9 @@ from omd.errors import InputError
 from omd.runs import files, folder, session, stored
 from omd.runs.learned_model import LearnedModel, checked_observation
 from omd.runs.provenance import made_with
-from omd.runs.session import Report
 from omd.settings import Settings, resolve
-from omd.training.program import LaneState, Program
+from omd.training.chunk import LaneState
+from omd.training.program import Program
 
 PROVENANCE = "provenance.json"
 LAST = 10
@@ -183,7 +183,6 @@ def start(
     out: str | os.PathLike | None = "runs",
     name: str | None = None,
     listeners: Sequence[callbacks.Callback] = (),
-    on_report: Callable[[Report], None] | None = None,
 ) -> Run:
     """Train a new run in `out`/`name`, or without a folder where `out` is None. Raises `InputError`
     before anything is written."""
@@ -208,7 +207,7 @@ def start(
                 shutil.rmtree(path, ignore_errors=True)
                 raise
             stack.enter_context(folder.claimed(path))
-        return _train(program, state, config, path, [], listeners, on_report)
+        return _train(program, state, config, path, [], listeners)
 
 
 def resume(
@@ -216,7 +215,6 @@ def resume(
     config: Config | None = None,
     *,
     listeners: Sequence[callbacks.Callback] = (),
-    on_report: Callable[[Report], None] | None = None,
 ) -> Run:
     """Go on with a run where its last checkpoint left it; `config`, if given, must be its own."""
     path = pathlib.Path(path)
@@ -249,7 +247,7 @@ def resume(
         state = folder.restored(program, lanes, arrays) if begun else program.place(fresh())
         record["sessions"].append(made_with() | {"from_step": step})
         files.write_json(path / PROVENANCE, record)
-        return _train(program, state, config, path, rows, listeners, on_report)
+        return _train(program, state, config, path, rows, listeners)
 
 
 def resolved(config: Config) -> Settings:
@@ -270,11 +268,7 @@ def _train(
     path: pathlib.Path | None,
     rows: session.Rows,
     listeners: Sequence[callbacks.Callback],
-    on_report: Callable[[Report], None] | None,
 ) -> Run:
     labels = [{"lane": lane, "seed": seed} for lane, seed in enumerate(config.seed_list)]
-    with callbacks.open_all(listeners, config, path):
-        state, rows = session.train(
-            program, state, config, labels, path, rows, on_report, listeners
-        )
+    state, rows = session.train(program, state, config, labels, path, rows, listeners)
     return Run(path, config, pd.DataFrame(rows), None if path else (program, state))

@@ -1,155 +1,119 @@
-"""Lanes on their way to the last step, with checkpoints: what runs and groups of a sweep share."""
+"""Lanes on their way to the last step: what runs and groups of a sweep share."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import pathlib
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
-from omd.callbacks import Callback, Evaluation
+from omd.callbacks import Callback, Evaluation, Record, open_all
 from omd.runs import folder
+from omd.runs.checkpoint import Checkpoint
 from omd.runs.signals import Stop
 from omd.settings import Settings
-from omd.training.program import LaneState, Program
-
-FIRST_SECONDS, CHECKPOINT_SECONDS = 5.0, 60.0
-"""Between checkpoints: in the beginning, and later. A short run then has one too."""
-CHECKPOINT_SHARE = 0.05
-"""Of the time that may go into checkpoints: large replay buffers are written less often."""
+from omd.training.chunk import LaneState
+from omd.training.program import Program
+from omd.types import Metrics
 
 Rows = list[dict[str, Any]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """What a progress display is told after each chunk."""
+class Planned(NamedTuple):
+    """A chunk to come."""
 
-    step: int
     steps: int
-    lanes: int
-    lane_steps_per_second: float
-    """Of the last chunk, its evaluation included; NaN for chunks that compiled."""
-    rows: Rows
+    learn: bool
+    evaluated: bool
+    """Whether an evaluation follows it."""
+    end: int
+    """The step that it ends at."""
 
 
 def train(
     program: Program,
     state: LaneState,
-    config: Settings,
+    settings: Settings,
     labels: Sequence[Mapping[str, int]],
     path: pathlib.Path | None,
     rows: Rows,
-    on_report: Callable[[Report], None] | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> tuple[LaneState, Rows]:
-    """Advance all lanes to `config.steps`, or to the next chunk's end once a signal or a callback
+    """Advance all lanes to `settings.steps`, or to the next chunk's end once a signal or a callback
     asks to stop.
 
-    `labels` begin each lane's rows: its number `lane`, its `seed`. `rows` are those so far. The
-    folder `path` gets a checkpoint now and then, and one in the end, also where a callback raises;
-    nothing is written where it is None. `on_report` is called after each chunk, `callbacks` after
-    each evaluation.
+    `labels` begin each lane's rows: its number `lane`, its `seed`. `rows` are those so far. All
+    `callbacks` hear of each chunk, also where one of them raises; its error ends the run then. The
+    last of them is the checkpoint of the folder `path`; nothing is written where that is None.
     """
     rows = list(rows)
-    numbers = [label["lane"] for label in labels]
     diverged = {row["lane"] for row in rows if row["diverged"]}
-    started = saved = time.monotonic()
-    cost = 0.0
     compiled: set[tuple[int, bool]] = set()
-
-    def rows_of(step: int, metrics: Mapping[str, Any]) -> Rows:
-        return [
-            {
-                **label,
-                "step": step,
-                **{name: float(np.asarray(values)[i]) for name, values in metrics.items()},
-                "diverged": label["lane"] in diverged,
-            }
-            for i, label in enumerate(labels)
-        ]
-
-    def save() -> None:
-        if path is not None:
-            folder.save(program, state, path, pd.DataFrame(rows))
-
-    def call(evaluation: Evaluation) -> None:
-        for callback in callbacks:
-            try:
-                callback(evaluation)
-            except BaseException as error:
-                save()
-                kept = "nothing was saved" if path is None else f"saved: go on with resume={path}"
-                error.add_note(f"raised by {callback.name} at step {evaluation.step}; {kept}")
-                raise
-
-    with Stop() as stop:
+    listeners = [*callbacks, *([Checkpoint(program)] if path else [])]
+    with open_all(listeners, settings, path), Stop() as stop:
         begin = int(np.asarray(state.step)[0])
-        chunks = boundaries(config, begin)
-        begins = [begin, *(end for end, *_ in chunks)]
-        program.compile_ahead(
-            state,
-            [(end - start, learn) for start, (end, learn, _) in zip(begins, chunks, strict=False)],
-        )
+        chunks = boundaries(settings, begin)
+        program.compile_ahead(state, [(chunk.steps, chunk.learn) for chunk in chunks])
         if begin == 0 and not rows:
-            first = {k: np.asarray(v) for k, v in program.evaluate(state).items()}
-            diverged |= folder.note_divergences(program, labels, first["episode_return"], path)
-            new = rows_of(0, first)
-            rows += new
-            save()
-            started = saved = time.monotonic()
-            call(Evaluation(0, config.steps, new, math.nan, stop.request))
-            if stop.requested:
-                return state, rows
-        for end, learn, evaluated in chunks:
+            chunks.insert(0, Planned(0, learn=False, evaluated=True, end=0))
+        for chunk in chunks:
             clock = time.monotonic()
-            state, metrics = program.advance(state, end - begin, learn=learn)
-            figures = {k: np.asarray(v) for k, v in metrics.items()}
-            finite = figures.pop("finite")
-            diverged |= {number for i, number in enumerate(numbers) if not finite[i]}
-            new = []
-            if evaluated:
-                figures |= {k: np.asarray(v) for k, v in program.evaluate(state).items()}
-            returns = figures.get("episode_return")
-            diverged |= folder.note_divergences(program, labels, returns, path)
-            if evaluated:
-                new = rows_of(end, figures)
-                rows += new
-            speed = program.lanes * (end - begin) / (time.monotonic() - clock)
-            if (end - begin, learn) not in compiled:
-                compiled.add((end - begin, learn))
+            figures: Metrics = {}
+            if chunk.steps:
+                state, figures = program.advance(state, chunk.steps, learn=chunk.learn)
+            if chunk.evaluated:
+                figures |= program.evaluate(state)
+            numbers = {name: np.asarray(values) for name, values in figures.items()}
+            finite = numbers.pop("finite", np.ones(len(labels), bool))
+            divergences = folder.divergences(program, labels, numbers.get("episode_return"))
+            diverged |= {label["lane"] for i, label in enumerate(labels) if not finite[i]}
+            diverged |= divergences.keys()
+            new = [
+                {
+                    **label,
+                    "step": chunk.end,
+                    **{name: float(values[i]) for name, values in numbers.items()},
+                    "diverged": label["lane"] in diverged,
+                }
+                for i, label in enumerate(labels)
+                if chunk.evaluated
+            ]
+            rows += new
+            speed = program.lanes * chunk.steps / (time.monotonic() - clock)
+            if (chunk.steps, chunk.learn) not in compiled:
+                compiled.add((chunk.steps, chunk.learn))
                 speed = math.nan
-            if on_report:
-                on_report(Report(end, config.steps, program.lanes, speed, new))
-            if evaluated:
-                call(Evaluation(end, config.steps, new, speed, stop.request))
-            begin = end
-            usual = min(CHECKPOINT_SECONDS, max(FIRST_SECONDS, saved - started))
-            wait = max(usual, cost / CHECKPOINT_SHARE)
-            if time.monotonic() - saved > wait or stop.requested or end == config.steps:
-                clock = time.monotonic()
-                save()
-                saved = time.monotonic()
-                cost = saved - clock
+            now = Evaluation(chunk.end, settings.steps, new, speed, stop.request)
+            _tell(listeners, Record(now, state, rows, divergences, lambda: stop.requested))
             if stop.requested:
                 break
     return state, rows
 
 
-def boundaries(config: Settings, start: int) -> list[tuple[int, bool, bool]]:
-    """Chunks from `start` on, as (end, whether it learns, whether an evaluation follows)."""
-    cuts = {*range(0, config.steps, config.evaluate_every), config.random_steps, config.steps}
-    ends = sorted(end for end in cuts if start < end <= config.steps)
+def _tell(callbacks: Sequence[Callback], record: Record) -> None:
+    """Tell all callbacks, then raise the first of their errors."""
+    for callback in callbacks:
+        try:
+            callback.after_chunk(record)
+        except BaseException as error:
+            error.add_note(f"raised by {callback.name} at step {record.evaluation.step}")
+            record.errors.append(error)
+    if record.errors:
+        first, *others = record.errors
+        for other in others:
+            first.add_note(f"then {type(other).__name__}: {other}, {other.__notes__[0]}")
+        raise first
+
+
+def boundaries(settings: Settings, start: int) -> list[Planned]:
+    """The chunks from step `start` on."""
+    every, steps = settings.evaluate_every, settings.steps
+    cuts = {*range(0, steps, every), settings.random_steps, steps}
+    ends = sorted(end for end in cuts if start < end <= steps)
     return [
-        (
-            end,
-            begin >= config.random_steps,
-            end % config.evaluate_every == 0 or end == config.steps,
-        )
+        Planned(end - begin, begin >= settings.random_steps, end % every == 0 or end == steps, end)
         for begin, end in zip([start, *ends], ends, strict=False)
     ]

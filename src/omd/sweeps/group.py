@@ -11,23 +11,25 @@ import jax.numpy as jnp
 import numpy as np
 
 from omd.agents import squared_error
+from omd.callbacks import Callback, Record
 from omd.runs import files, folder, session
 from omd.runs.provenance import made_with
 from omd.settings import Settings
 from omd.sweeps import plan
+from omd.sweeps.outcome import BUSY, FINISHED, STOPPED, Outcome
 from omd.sweeps.store import DONE, ERROR, PROGRESS, Sweep
 from omd.training import replay
-from omd.training.program import LaneState, Program
+from omd.training.chunk import LaneState
+from omd.training.program import Program
 from omd.types import PyTree
 
-FINISHED, STOPPED, BUSY = "finished", "stopped", "busy"
 AGENTS, INITIAL = "agents.safetensors", "initial.safetensors"
 PROGRESS_SECONDS = 2.0
 SAMPLE = 20_000
 """Transitions at most, evenly spaced in the replay buffer, on which a random model is scored."""
 
 
-def run(sweep: Sweep, index: int) -> str:
+def run(sweep: Sweep, index: int) -> Outcome:
     """Finish the group, unless another process has it (`BUSY`) or a signal asks to stop."""
     group = sweep.groups[index]
     with sweep.claim(group) as mine:
@@ -36,7 +38,7 @@ def run(sweep: Sweep, index: int) -> str:
         return _train(sweep, group) if mine else BUSY
 
 
-def _train(sweep: Sweep, group: plan.Group) -> str:
+def _train(sweep: Sweep, group: plan.Group) -> Outcome:
     lanes, path = sweep.configs(group), sweep.folder(group)
     (path / ERROR).unlink(missing_ok=True)
     config = plan.representative(lanes, group.padded)
@@ -57,16 +59,8 @@ def _train(sweep: Sweep, group: plan.Group) -> str:
         labels = [
             {"lane": number, "seed": sweep.lanes[number].seed_list[0]} for number in group.lanes
         ]
-        reported = 0.0
-
-        def report(news: session.Report) -> None:
-            nonlocal reported
-            if time.monotonic() - reported > PROGRESS_SECONDS:
-                reported = time.monotonic()
-                files.write_json(path / PROGRESS, {"step": news.step, "time": time.time()})
-
         try:
-            state, rows = session.train(program, state, config, labels, path, rows, report)
+            state, rows = session.train(program, state, config, labels, path, rows, [_Step()])
             if int(np.asarray(state.step)[0]) < config.steps:
                 return STOPPED
             _finish(program, state, lanes, path, time.monotonic() - begin)
@@ -75,6 +69,20 @@ def _train(sweep: Sweep, group: plan.Group) -> str:
                 program.env.close()
                 program.evaluation_env.close()
     return FINISHED
+
+
+class _Step(Callback):
+    """Writes how far the group is, for the sweep's display."""
+
+    def begin(self, settings: Settings, path: pathlib.Path | None) -> None:
+        assert path is not None
+        self._path, self._written = path / PROGRESS, 0.0
+
+    def after_chunk(self, record: Record) -> None:
+        if time.monotonic() - self._written > PROGRESS_SECONDS:
+            self._written = time.monotonic()
+            values = {"step": record.evaluation.step, "time": time.time()}
+            files.write_json(self._path, values)
 
 
 def _finish(

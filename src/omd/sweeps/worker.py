@@ -9,6 +9,7 @@ die, and because planning must not take an accelerator's memory from the workers
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import queue
@@ -18,6 +19,7 @@ import threading
 from typing import Any, TextIO
 
 from omd.errors import InputError
+from omd.sweeps.outcome import Outcome
 
 
 def main() -> None:
@@ -64,7 +66,7 @@ def _serve(path: str, answers: TextIO) -> None:
     wanted: queue.SimpleQueue[int | None] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(wanted,), daemon=True).start()
     while (index := wanted.get()) is not None:
-        _tell(answers, run(path, index))
+        _tell(answers, dataclasses.asdict(run(path, index)))
 
 
 def _listen(wanted: queue.SimpleQueue[int | None]) -> None:
@@ -86,24 +88,25 @@ def _take_one_device() -> None:
     jax.devices()
 
 
-def run(path: str, index: int) -> dict[str, Any]:
-    """Run one group and say what came of it: `outcome`, or `error` with a sentence."""
+def run(path: str, index: int) -> Outcome:
+    """Run one group and say what came of it."""
     _take_one_device()
     from omd.runs import files
     from omd.sweeps import group
     from omd.sweeps.store import Sweep
 
     try:
-        return {"outcome": group.run(Sweep(path), index)}
+        return group.run(Sweep(path), index)
     except files.WriteError as error:
-        return {"error": str(error), "fatal": True}
+        return Outcome("unwritable", str(error))
     except InputError as error:
-        return {"error": str(error)}
+        return Outcome("failed", str(error))
     except OSError as error:
-        return {"error": f"{error.strerror or error}: free space or mend the folder", "fatal": True}
+        return Outcome("unwritable", f"{error.strerror or error}: free space or mend the folder")
     except Exception as error:
         if "RESOURCE_EXHAUSTED" in str(error) or isinstance(error, MemoryError):
-            return {"error": "out of memory: give a smaller --group-size or fewer --workers"}
+            sentence = "out of memory: give a smaller --group-size or fewer --workers"
+            return Outcome("failed", sentence)
         raise
 
 

@@ -53,19 +53,6 @@ def over_lanes(on_device: Callable[[PyTree], PyTree], devices: int) -> Callable[
     )
 
 
-def in_turn(function: Callable) -> Callable:
-    """Like `jax.vmap(function)`, but one lane after another, each with all of the device's threads
-    to itself."""
-
-    def over(*lanes: PyTree) -> PyTree:
-        if jax.tree.leaves(lanes)[0].shape[0] > 1:
-            return jax.lax.map(lambda lane: function(*lane), lanes)
-        one = function(*jax.tree.map(lambda x: x[0], lanes))
-        return jax.tree.map(lambda x: x[None], one)
-
-    return over
-
-
 def place(tree: PyTree, devices: int) -> PyTree:
     """Put a pytree with leading lane axes where `over_lanes` wants it."""
     return jax.device_put(tree, sharding(devices) or jax.devices()[0])

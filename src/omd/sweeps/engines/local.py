@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from omd.errors import InputError
+from omd.sweeps.outcome import Outcome
 from omd.sweeps.plan import Machine
 from omd.sweeps.screen import Screen
 from omd.sweeps.store import Sweep
@@ -52,11 +53,11 @@ class Worker:
         with contextlib.suppress(BrokenPipeError):  # it died while idle: there will be no answer
             print(group, file=self.process.stdin, flush=True)
 
-    def answer(self) -> dict[str, Any] | None:
+    def answer(self) -> Outcome | None:
         """What came of the group; None if the process died."""
         assert self.process.stdout
         text = self.process.stdout.readline()
-        return json.loads(text) if text.endswith("\n") else None
+        return Outcome(**json.loads(text)) if text.endswith("\n") else None
 
     def last_words(self) -> str:
         """How the process ended, with the last line it wrote."""
@@ -123,8 +124,8 @@ def run(sweep: Sweep, machine: Machine, stopped: Callable[[], bool], screen: Scr
                     running.unregister(key.fileobj)
                     worker: Worker = key.data
                     group = sweep.groups[worker.group]
-                    answer = worker.answer()
-                    if answer is None:
+                    outcome = worker.answer()
+                    if outcome is None:
                         deaths[worker.group] += 1
                         words = worker.last_words()
                         worker.end()
@@ -138,11 +139,7 @@ def run(sweep: Sweep, machine: Machine, stopped: Callable[[], bool], screen: Scr
                             sweep.fail(group, f"{words}, {ATTEMPTS} times in a row")
                         continue
                     idle.append(worker)
-                    if answer.get("fatal"):
-                        raise InputError(f"{sweep.folder(group)}: {answer['error']}")
-                    if "error" in answer:
-                        sweep.fail(group, answer["error"])
-                    elif answer["outcome"] != "finished":
+                    if outcome.settle(sweep, group):
                         busy[worker.group] = time.monotonic()
                         waiting.append(worker.group)
                 screen.update()

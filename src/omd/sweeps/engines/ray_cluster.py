@@ -10,6 +10,7 @@ from typing import Any
 
 from omd.errors import InputError, install
 from omd.sweeps.engines.local import ATTEMPTS, POLL_SECONDS
+from omd.sweeps.outcome import Outcome
 from omd.sweeps.plan import Group, Machine
 from omd.sweeps.screen import Screen
 from omd.sweeps.store import Sweep
@@ -52,16 +53,12 @@ def run(
             for one in ready:
                 group = waiting.pop(one)
                 try:
-                    answer = ray.get(one)
+                    outcome: Outcome = ray.get(one)
                 except ray.exceptions.RayError as error:
                     words = " ".join(str(error).split())[:200]
                     sweep.fail(group, f"its worker died, {ATTEMPTS} times in a row: {words}")
                     continue
-                if answer.get("fatal"):
-                    raise InputError(f"{sweep.folder(group)}: {answer['error']}")
-                if "error" in answer:
-                    sweep.fail(group, answer["error"])
-                elif answer["outcome"] != "finished":  # another process has it: look again
+                if outcome.settle(sweep, group):  # another process has it: look again
                     time.sleep(POLL_SECONDS)
                     waiting[_submit(remote, sweep, machine, group)] = group
             screen.update()
@@ -103,7 +100,7 @@ def _submit(remote: Any, sweep: Sweep, machine: Machine, group: Group) -> Any:
     )
 
 
-def _task(path: str, number: int) -> dict[str, Any]:
+def _task(path: str, number: int) -> Outcome:
     from omd.sweeps import worker
 
     return worker.run(path, number)
