@@ -176,7 +176,8 @@ class GymnasiumEnv:
     def _host_step(
         self, whole: Int[np.ndarray, "L 3"], actions: np.ndarray
     ) -> tuple[np.ndarray, Step]:
-        clock, *rows = self._host.step(*whole.T, actions)
+        lane, clock, seed = whole.T
+        clock, *rows = self._host.step(lane, clock, seed, actions)
         columns: Any = rows
         return clock, Step(*columns)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -39,5 +40,9 @@ class Compiled:
             if key in self._programs:
                 continue
             future = threads.submit(compiled, self._jitted(key), argument)
-            self._programs[key] = lambda argument, future=future: future.result()(argument)
+            self._programs[key] = functools.partial(_run, future)
         threads.shutdown(wait=False)
+
+
+def _run(program: Future[Callable[[PyTree], Any]], argument: PyTree) -> Any:
+    return program.result()(argument)

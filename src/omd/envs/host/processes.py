@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -133,7 +134,7 @@ class Crew:
     def _ask_all(self, name: str) -> list[Any]:
         return self._ask([(name,)] * (len(self._edges) - 1))
 
-    def _ask(self, messages: list[tuple | None]) -> list[Any]:
+    def _ask(self, messages: Sequence[tuple | None]) -> list[Any]:
         """One message to each worker, None to leave it alone; their answers, None for those."""
         with self._lock:
             pairs = list(zip(self._connections, messages, strict=True))
