@@ -332,6 +332,42 @@ def test_undiscounted_walk_to_the_end():
         tabular.MDP(p, r, 1.0)
 
 
+def errand():
+    """(P, r): from 0 to 1 at cost 1 or home at cost 3, from 1 home at cost 1 or 1.5; 2 is home."""
+    p = np.zeros((3, 2, 3))
+    p[0, 0, 1] = p[0, 1, 2] = p[1, :, 2] = p[2, :, 2] = 1
+    return p, np.asarray([[-1.0, -3.0], [-1.0, -1.5], [0.0, 0.0]])
+
+
+def test_an_end_takes_any_action():
+    """Nobody masked its actions: policies and observations there were refused before."""
+    mdp = tabular.MDP(*errand(), 1.0)
+    uniform = np.full((3, 2), 0.5)
+    found = tabular.evaluate(mdp, uniform)
+    np.testing.assert_allclose(found.v, [(-1 - 1.25 - 3) / 2, -1.25, 0], rtol=1e-14)
+    np.testing.assert_allclose(tabular.expected_return(mdp, uniform), found.v.sum() / 3)
+    soft = tabular.solve(mdp, 1.0)
+    home = np.log(np.exp(-1) + np.exp(-1.5))
+    start = np.log(np.exp(-1 + home) + np.exp(-3))
+    np.testing.assert_allclose(soft.v, [start, home, 0], rtol=1e-12)
+    np.testing.assert_allclose(soft.policy[2], [0.5, 0.5])
+    np.testing.assert_allclose(tabular.bellman(mdp, soft.q, 1.0), soft.q, atol=1e-12)
+
+
+def test_gradient_in_the_rewards_without_discount():
+    """How often each action is taken from state 0; traced rewards were refused before."""
+    p, r = errand()
+
+    def start(r):
+        return tabular.solve(tabular.MDP(p, r, 1.0), 1.0).v[0]
+
+    policy = tabular.solve(tabular.MDP(p, r, 1.0), 1.0).policy
+    taken = jax.grad(start)(r)
+    np.testing.assert_allclose(taken[0], policy[0], rtol=1e-9)
+    np.testing.assert_allclose(taken[1], policy[0, 0] * policy[1], rtol=1e-9)
+    assert np.isnan(jax.jit(start)(r + 1.0))  # paid for ever
+
+
 def test_discounts_by_state_pair_and_transition():
     base = tabular.garnet(4, 8, 3, 3)
     p, r = np.asarray(base.transition), np.asarray(base.reward)
