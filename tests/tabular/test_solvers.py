@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from jaxtyping import TypeCheckError
 
-from omd import tabular
+from omd import implicit, tabular
 from omd.errors import InputError
 
 METHODS = ("value_iteration", "newton", "modified_policy_iteration")
@@ -196,6 +196,10 @@ def test_bad_input_to_solve():
         tabular.solve(mdp, method="vi")
     with pytest.raises(InputError, match=r"q0 has shape \(3,\) .* \(2, 2\)"):
         tabular.solve(mdp, q0=jnp.zeros(3))
+    with pytest.raises(InputError, match=r"q0\(0, 1\) is nan; give finite values"):
+        tabular.solve(mdp, q0=[[0.0, np.nan], [0.0, 0.0]])
+    with pytest.raises(InputError, match="temperature above 0, but it is -1"):
+        jax.jit(lambda r: tabular.solve(tabular.MDP(mdp.transition, r, 0.9), -1.0).v)(mdp.reward)
     with pytest.raises((InputError, TypeCheckError), match=r"but is 'exact'|Literal"):
         tabular.evaluate(mdp, mdp.reward, method="exact")
     with pytest.raises(InputError, match=r"policy has shape \(2,\)"):
@@ -294,7 +298,13 @@ def test_masks_and_minus_infinity_are_one():
         def with_penalty(temperature):
             return tabular.solve(penalty, temperature).v.sum()
 
-        np.testing.assert_allclose(jax.grad(total)(0.1), jax.grad(with_penalty)(0.1), rtol=1e-9)
+        slope = jax.grad(with_penalty)(0.1)
+        np.testing.assert_allclose(jax.grad(total)(0.1), slope, rtol=1e-9)
+
+    def by_q(temperature):
+        return tabular.solve(masked, temperature, hypergradient=implicit.Dense()).v.sum()
+
+    np.testing.assert_allclose(jax.grad(by_q)(0.1), slope, rtol=1e-8)
 
 
 def test_a_state_without_actions():
@@ -378,11 +388,15 @@ def test_discounts_by_state_pair_and_transition():
     wanted = tabular.solve(tabular.MDP(p, r, by_state), 0.1)
     image = r + by_state[:, None] * (p @ np.asarray(wanted.v))
     np.testing.assert_allclose(wanted.q, image, rtol=1e-12)
-    for discount in (by_pair, by_transition):
-        for method in ("newton", "value_iteration", "inexact_policy_iteration"):
-            found = tabular.solve(tabular.MDP(p, r, discount), 0.1, method=method)
-            np.testing.assert_allclose(found.v, wanted.v, rtol=1e-10)
-            assert found.status == tabular.Status.CONVERGED
+    for discount, method in (
+        (by_pair, "newton"),
+        (by_pair, "value_iteration"),
+        (by_transition, "newton"),
+        (by_transition, "inexact_policy_iteration"),
+    ):
+        found = tabular.solve(tabular.MDP(p, r, discount), 0.1, method=method)
+        np.testing.assert_allclose(found.v, wanted.v, rtol=1e-10)
+        assert found.status == tabular.Status.CONVERGED
     same = tabular.solve(tabular.MDP(p, r, np.full(8, 0.95)), 0.1)
     np.testing.assert_allclose(same.v, tabular.solve(base, 0.1).v, rtol=1e-11)
 

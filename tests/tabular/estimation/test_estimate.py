@@ -228,6 +228,13 @@ def test_bad_observations():
     ):
         with pytest.raises((InputError, TypeCheckError), match=f"{sentence}|type-check"):
             estimation.Panel(*(np.asarray(wrong),) * 3).check(mdp)
+    with pytest.raises((InputError, TypeCheckError), match=r"must be a .*Panel|type-check"):
+        estimation.log_likelihood(model, np.zeros(1), [[0]])
+    with pytest.raises(InputError, match="finite temperature above 0, but it is -1"):
+        estimation.scores(model, [0.0], panel(0, 0), -1.0)
+    steep = tabular.Parametrised(lambda theta: (chain, jnp.sqrt(theta) * np.eye(2)), 0.9)
+    with pytest.raises(InputError, match="no finite value, gradient and curvature at the start"):
+        estimation.estimate(steep, panel(0, 0), [0.0])
     with pytest.raises(InputError, match="the model must be a function of theta that returns"):
         estimation.estimate(lambda theta: theta, panel(0, 0), [0.0])
     with pytest.raises(InputError, match="takes action 1 at state 1"):
