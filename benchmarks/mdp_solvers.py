@@ -40,6 +40,9 @@ import numpy as np
 Tables = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Successors [S, A, K], their probabilities, rewards [S, A]."""
 
+BLOCK = 1_000_000
+"""States up to which a Garnet is made in one go."""
+
 FAMILIES = ("garnet", "grid", "inventory", "rust")
 DENSE_LIMIT = 3000
 """States above which solvers that take dense arrays only are left out."""
@@ -47,6 +50,8 @@ DENSE_LIMIT = 3000
 
 def build(family: str, states: int) -> Tables:
     """One problem as plain arrays, the same for all solvers."""
+    if family == "garnet" and states > BLOCK:
+        return in_blocks(states)
     if family == "garnet":
         rng = np.random.default_rng(0)
         index = np.sort(rng.integers(states, size=(states, 4, 10)), axis=-1)
@@ -82,6 +87,19 @@ def build(family: str, states: int) -> Tables:
     raise ValueError(family)
 
 
+def in_blocks(states: int) -> Tables:
+    """A Garnet too large for temporary copies of its tables."""
+    rng = np.random.default_rng(0)
+    index, weight = np.empty((states, 4, 10), np.int32), np.empty((states, 4, 10))
+    for start in range(0, states, BLOCK // 10):
+        stop = min(start + BLOCK // 10, states)
+        rows = rng.integers(states, size=(stop - start, 4, 10), dtype=np.int32)
+        index[start:stop] = np.sort(rows, axis=-1)
+        cuts = np.sort(rng.random((stop - start, 4, 9)), axis=-1)
+        weight[start:stop] = np.diff(cuts, axis=-1, prepend=0.0, append=1.0)
+    return index, weight, rng.random((states, 4))
+
+
 def look_ahead(tables: Tables, discount: float, v: np.ndarray) -> np.ndarray:
     index, weight, reward = tables
     ahead = np.zeros_like(reward)
@@ -111,7 +129,7 @@ def ours(method: str) -> Callable[..., Solve]:
 
         jax.config.update("jax_enable_x64", True)
         index, weight, reward = tables
-        mdp = tabular.MDP(tabular.Successors(index.astype(np.int32), weight), reward, discount)
+        mdp = tabular.MDP(tabular.Successors(np.asarray(index, np.int32), weight), reward, discount)
         operator = "soft" if temperature else "hard"
         scale = float(np.abs(reward).max())
 

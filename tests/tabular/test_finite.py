@@ -18,6 +18,15 @@ def test_two_periods_by_hand():
     np.testing.assert_allclose(soft.policy[0, 0, 1], 1 / (1 + np.exp(-1)))
 
 
+def test_ends_keep_their_terminal_value():
+    p = np.zeros((2, 2, 2))
+    p[..., 1] = 1
+    mdp = tabular.MDP(p, [[-1.0, -2.0], [0.0, 0.0]], 1.0)
+    found = tabular.solve_finite(mdp, 2, 1.0, terminal=[0.0, 7.0])
+    np.testing.assert_allclose(found.v[:, 1], [7, 7])
+    np.testing.assert_allclose(found.v[0, 0], np.log(np.exp(6) + np.exp(5)))
+
+
 def test_a_long_horizon_is_an_endless_one():
     mdp = tabular.garnet(0, 12, 4, 3, discount=0.9)
     finite = tabular.solve_finite(mdp, 300, 0.1)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from jaxtyping import TypeCheckError
 
-from omd import tabular
+from omd import implicit, tabular
 from omd.errors import InputError
 
 METHODS = ("value_iteration", "newton", "modified_policy_iteration")
@@ -196,6 +196,10 @@ def test_bad_input_to_solve():
         tabular.solve(mdp, method="vi")
     with pytest.raises(InputError, match=r"q0 has shape \(3,\) .* \(2, 2\)"):
         tabular.solve(mdp, q0=jnp.zeros(3))
+    with pytest.raises(InputError, match=r"q0\(0, 1\) is nan; give finite values"):
+        tabular.solve(mdp, q0=[[0.0, np.nan], [0.0, 0.0]])
+    with pytest.raises(InputError, match="temperature above 0, but it is -1"):
+        jax.jit(lambda r: tabular.solve(tabular.MDP(mdp.transition, r, 0.9), -1.0).v)(mdp.reward)
     with pytest.raises((InputError, TypeCheckError), match=r"but is 'exact'|Literal"):
         tabular.evaluate(mdp, mdp.reward, method="exact")
     with pytest.raises(InputError, match=r"policy has shape \(2,\)"):
@@ -294,7 +298,13 @@ def test_masks_and_minus_infinity_are_one():
         def with_penalty(temperature):
             return tabular.solve(penalty, temperature).v.sum()
 
-        np.testing.assert_allclose(jax.grad(total)(0.1), jax.grad(with_penalty)(0.1), rtol=1e-9)
+        slope = jax.grad(with_penalty)(0.1)
+        np.testing.assert_allclose(jax.grad(total)(0.1), slope, rtol=1e-9)
+
+    def by_q(temperature):
+        return tabular.solve(masked, temperature, hypergradient=implicit.Dense()).v.sum()
+
+    np.testing.assert_allclose(jax.grad(by_q)(0.1), slope, rtol=1e-8)
 
 
 def test_a_state_without_actions():
@@ -332,6 +342,42 @@ def test_undiscounted_walk_to_the_end():
         tabular.MDP(p, r, 1.0)
 
 
+def errand():
+    """(P, r): from 0 to 1 at cost 1 or home at cost 3, from 1 home at cost 1 or 1.5; 2 is home."""
+    p = np.zeros((3, 2, 3))
+    p[0, 0, 1] = p[0, 1, 2] = p[1, :, 2] = p[2, :, 2] = 1
+    return p, np.asarray([[-1.0, -3.0], [-1.0, -1.5], [0.0, 0.0]])
+
+
+def test_an_end_takes_any_action():
+    """Nobody masked its actions: policies and observations there were refused before."""
+    mdp = tabular.MDP(*errand(), 1.0)
+    uniform = np.full((3, 2), 0.5)
+    found = tabular.evaluate(mdp, uniform)
+    np.testing.assert_allclose(found.v, [(-1 - 1.25 - 3) / 2, -1.25, 0], rtol=1e-14)
+    np.testing.assert_allclose(tabular.expected_return(mdp, uniform), found.v.sum() / 3)
+    soft = tabular.solve(mdp, 1.0)
+    home = np.log(np.exp(-1) + np.exp(-1.5))
+    start = np.log(np.exp(-1 + home) + np.exp(-3))
+    np.testing.assert_allclose(soft.v, [start, home, 0], rtol=1e-12)
+    np.testing.assert_allclose(soft.policy[2], [0.5, 0.5])
+    np.testing.assert_allclose(tabular.bellman(mdp, soft.q, 1.0), soft.q, atol=1e-12)
+
+
+def test_gradient_in_the_rewards_without_discount():
+    """How often each action is taken from state 0; traced rewards were refused before."""
+    p, r = errand()
+
+    def start(r):
+        return tabular.solve(tabular.MDP(p, r, 1.0), 1.0).v[0]
+
+    policy = tabular.solve(tabular.MDP(p, r, 1.0), 1.0).policy
+    taken = jax.grad(start)(r)
+    np.testing.assert_allclose(taken[0], policy[0], rtol=1e-9)
+    np.testing.assert_allclose(taken[1], policy[0, 0] * policy[1], rtol=1e-9)
+    assert np.isnan(jax.jit(start)(r + 1.0))  # paid for ever
+
+
 def test_discounts_by_state_pair_and_transition():
     base = tabular.garnet(4, 8, 3, 3)
     p, r = np.asarray(base.transition), np.asarray(base.reward)
@@ -342,11 +388,15 @@ def test_discounts_by_state_pair_and_transition():
     wanted = tabular.solve(tabular.MDP(p, r, by_state), 0.1)
     image = r + by_state[:, None] * (p @ np.asarray(wanted.v))
     np.testing.assert_allclose(wanted.q, image, rtol=1e-12)
-    for discount in (by_pair, by_transition):
-        for method in ("newton", "value_iteration", "inexact_policy_iteration"):
-            found = tabular.solve(tabular.MDP(p, r, discount), 0.1, method=method)
-            np.testing.assert_allclose(found.v, wanted.v, rtol=1e-10)
-            assert found.status == tabular.Status.CONVERGED
+    for discount, method in (
+        (by_pair, "newton"),
+        (by_pair, "value_iteration"),
+        (by_transition, "newton"),
+        (by_transition, "inexact_policy_iteration"),
+    ):
+        found = tabular.solve(tabular.MDP(p, r, discount), 0.1, method=method)
+        np.testing.assert_allclose(found.v, wanted.v, rtol=1e-10)
+        assert found.status == tabular.Status.CONVERGED
     same = tabular.solve(tabular.MDP(p, r, np.full(8, 0.95)), 0.1)
     np.testing.assert_allclose(same.v, tabular.solve(base, 0.1).v, rtol=1e-11)
 

@@ -45,14 +45,18 @@ def _solved(index: np.ndarray, weight: np.ndarray, right: np.ndarray, *, transpo
     states, width = index.shape
     if not (np.isfinite(weight).all() and np.isfinite(right).all()):
         return np.full(states, np.nan)
-    starts = np.arange(0, states * width + 1, width)
-    chain = scipy.sparse.csr_array((weight.ravel(), index.ravel(), starts), (states, states))
+    # rows of I − W as they are, which are the columns of its transpose
+    itself = np.arange(states, dtype=index.dtype)[:, None]
+    places, entries = np.hstack([index, itself]), np.hstack([-weight, np.ones((states, 1))])
+    starts = np.arange(0, places.size + 1, width + 1)
+    system = scipy.sparse.csc_array((entries.ravel(), places.ravel(), starts), (states, states))
+    system.sum_duplicates()
     try:
-        system = scipy.sparse.eye_array(states, format="csc") - chain.tocsc()
-        factors = scipy.sparse.linalg.splu(system.tocsc())
+        # the largest entry of each column is on the diagonal already
+        factors = scipy.sparse.linalg.splu(system, diag_pivot_thresh=0.0)
     except (RuntimeError, MemoryError):
         return np.full(states, np.nan)
-    return factors.solve(right, "T" if transposed else "N")
+    return factors.solve(right, "N" if transposed else "T")
 
 
 def _as_bits(x: Float[Array, " ..."]) -> Array:

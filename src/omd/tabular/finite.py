@@ -37,7 +37,8 @@ def solve_finite(
     """Q_t = r + γ P V_{t+1} for t = horizon − 1, …, 0, with V at the horizon given.
 
     `terminal`[S] is what states are worth after the last action, 0 where it is left out. `discount`
-    takes the place of the MDP's and may be 1, though policies never end. Arithmetic is in float64;
+    takes the place of the MDP's and may be 1, though policies never end. The `ends` of an
+    undiscounted MDP keep their terminal value and pay no entropy. Arithmetic is in float64;
     differentiable in both modes.
 
     Raises `InputError` for a horizon below 1, a terminal value of another shape, a discount outside
@@ -56,10 +57,12 @@ def solve_finite(
     check_operator(operator)
     with jax.enable_x64(True):
         alpha = None if operator == "hard" else check_temperature(temperature)
-        problem = wide_problem(mdp, alpha)
+        # with a last period, ends need no discount of 0
+        stepping = eqx.tree_at(lambda m: m.ends, mdp, None, is_leaf=lambda x: x is None)
+        problem = wide_problem(stepping, alpha)._replace(ends=mdp.ends)
         if discount is not None:
             gamma = one_number("discount", discount)
-            if not isinstance(gamma, jax.core.Tracer) and not 0 <= float(gamma) <= 1:
+            if not isinstance(discount, jax.core.Tracer) and not 0 <= np.asarray(discount) <= 1:
                 raise InputError(f"discount must lie in [0, 1], but is {discount}.")
             problem = problem._replace(discount=gamma)
         last = jnp.zeros(mdp.num_states) if terminal is None else terminal

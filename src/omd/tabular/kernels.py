@@ -7,6 +7,7 @@ else of them depends on how p(s'|s, a) is kept.
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -259,14 +260,12 @@ class Successors(Kernel):
         return Successors(self.index, _first_where_masked(self.probability, mask))
 
     def expected(self, v: Float[ArrayLike, " S"]) -> Float[Array, "S A"]:
-        # fused with the sum, a lookup takes ten times as long
-        found = jax.lax.optimization_barrier(_looked_up(jnp.asarray(v), self.index))
-        return (self.probability * found).sum(axis=-1)
+        return _expected(jnp.asarray(self.probability), jnp.asarray(self.index), jnp.asarray(v))
 
     def swept(self, v: Float[Array, " S"]) -> Float[Array, "S A"]:
         # a sum of K gathers is one pass for XLA, a gather [S, A, K] is not
         if self.terms > MAX_UNROLLED:
-            return self.expected(v)
+            return (self.probability * jax.lax.optimization_barrier(v[self.index])).sum(axis=-1)
         mean = jnp.zeros(self.probability.shape[:-1], v.dtype)
         for k in range(self.terms):
             mean += self.probability[..., k] * v.at[self.index[..., k]].get(
@@ -531,25 +530,55 @@ def _dot(x: ArrayLike, y: ArrayLike, dimensions: Any) -> Array:
     return jax.lax.dot_general(x.astype(dtype), y.astype(dtype), dimensions)
 
 
+@eqx.filter_custom_jvp
+def _expected(
+    probability: Float[Array, "S A K"], index: Int[Array, "S A K"], v: Float[Array, " S"]
+) -> Float[Array, "S A"]:
+    """Σ_k p(s, a, k) v(index[s, a, k]) as quick as a sweep, and its transpose with it."""
+    kernel = Successors(index, probability)
+    return _solved_for(kernel.swept, kernel.flowed, v, kernel.shape[:2])
+
+
+@_expected.def_jvp
+def _expected_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    (probability, index, v), (dp, _, dv) = primals, tangents
+    value = _expected(probability, index, v)
+    change = jnp.zeros_like(value) if dv is None else _expected(probability, index, dv)
+    if dp is None:
+        return value, change
+    # fused with the sum, a lookup takes ten times as long
+    found = jax.lax.optimization_barrier(_looked_up(v, index))
+    return value, change + (dp * found).sum(axis=-1)
+
+
 def _looked_up(v: Float[Array, " S"], index: Any) -> Float[Array, "S A K"]:
-    """v[index], whose transpose keeps its precision where 64-bit numbers are off by default.
+    """v[index], with its transpose."""
 
-    That of a lookup starts from zeros, which are cut to float32 where it is transposed. Solving for
-    y in (x, y − x[index]) = (v, 0) is the same, and brings its transpose along.
+    def added(found):
+        return jnp.zeros_like(v).at[index].add(found)
+
+    return _solved_for(lambda v: v[index], added, v, jnp.shape(index))
+
+
+def _solved_for(
+    product: Callable[[Array], Array],
+    transposed: Callable[[Array], Array],
+    v: Float[Array, " S"],
+    shape: tuple[int, ...],
+) -> Array:
+    """product(v), linear in v, whose transpose is the one given.
+
+    The transpose that JAX makes of a lookup starts from zeros, which are cut to float32 where
+    64-bit numbers are off by default and it is transposed later. Solving for y in
+    (x, y − product(x)) = (v, 0) is the same, and brings its transpose along.
     """
-
-    def solve(_, right):
-        x, y = right
-        return x, y + x[index]
-
-    def transposed(_, right):
-        x, y = right
-        return x.at[index].add(y), y
-
     # zeros that count as linear in v
-    right = v, jnp.broadcast_to(0 * v[0], jnp.shape(index))
+    nothing = jnp.broadcast_to(0 * v[0], shape)
     both = jax.lax.custom_linear_solve(
-        lambda found: (found[0], found[1] - found[0][index]), right, solve, transposed
+        lambda found: (found[0], found[1] - product(found[0])),
+        (v, nothing),
+        lambda _, right: (right[0], right[1] + product(right[0])),
+        lambda _, right: (right[0] + transposed(right[1]), right[1]),
     )
     # a part that nobody uses has no cotangent, and JAX asks for one
     return both[1] + 0 * both[0][0]

@@ -32,8 +32,8 @@ class MDP(eqx.Module):
 
     `discount` is one number, one a state [S], one a pair [S, A], or one a transition in the layout
     of the probabilities. γ = 1 is taken where every policy ends: every choice of actions leads
-    to a state that only leads to itself with reward 0, or to a discount below 1. Those end states
-    have value 0. It is kept in float64, whatever JAX's default precision: in float32 one loses
+    to a state that only leads to itself with reward 0, or to a discount below 1. Those are `ends`,
+    and have value 0. It is kept in float64, whatever JAX's default precision: in float32 one loses
     1 − γ.
 
     `initial` is uniform where it is left out. `states` and `actions` are labels.
@@ -42,6 +42,8 @@ class MDP(eqx.Module):
     precision that is kept, a row of P or ρ₀ doesn't sum to one, γ lies outside [0, 1] or is 1
     where a policy never ends, or a state has no action. Values are checked where they are
     concrete; inside `jit`, `vmap` or `grad` only shapes are, and masks must be given as `mask`.
+    With γ = 1 give `ends`[S] there, if transitions are traced too: they can't be found then. A
+    traced reward of an end state that isn't 0 becomes NaN.
     """
 
     transition: Transitions
@@ -49,6 +51,8 @@ class MDP(eqx.Module):
     discount: Float[Array, ""] | Float[Array, " S"] | Float[Array, "S A"] | Float[Array, "S A K"]
     initial: Float[Array, " S"]
     mask: Bool[Array, "S A"] | None
+    ends: Bool[Array, " S"] | None
+    """Where an undiscounted problem is over: no reward, no entropy, whatever the action."""
     states: tuple[str, ...] | None = eqx.field(static=True)
     actions: tuple[str, ...] | None = eqx.field(static=True)
 
@@ -60,6 +64,7 @@ class MDP(eqx.Module):
         initial: Numbers | None = None,
         *,
         mask: Numbers | None = None,
+        ends: Numbers | None = None,
         states: Sequence[str] | None = None,
         actions: Sequence[str] | None = None,
     ):
@@ -79,12 +84,17 @@ class MDP(eqx.Module):
         kernel, mask = _check_rows(kernel, reward, mask, name)
         reward, mask = _reduced(kernel, reward, mask, name)
         _check_initial(initial)
-        discount, mask = _check_discount(kernel, reward, discount, mask, name)
+        ends = None if ends is None else jnp.asarray(ends, bool)
+        ends = _check_discount(kernel, reward, discount, mask, ends, name)
 
         dtype = _precision(kernel, reward)
         kernel = kernel.cast(dtype)
         self.transition = kernel if isinstance(transition, Kernel) else kernel.todense()
         self.reward = _cast("reward", reward, dtype, mask, name)
+        self.ends = None if ends is None else jnp.asarray(ends)
+        if ends is not None and _concrete(reward) is None:
+            over = self.ends[:, None] & (self.reward != 0) & jnp.isfinite(self.reward)
+            self.reward = jnp.where(over, jnp.nan, self.reward)
         self.mask = None if mask is None else jnp.asarray(mask, bool)
         with jax.enable_x64(True):
             self.discount = jnp.asarray(discount, jnp.float64)
@@ -114,6 +124,21 @@ class MDP(eqx.Module):
     def action_index(self, label: str) -> int:
         """The number of the action with this label; `InputError` where there is none."""
         return _find("actions", self.actions, label)
+
+
+def check_plain(mdp: MDP) -> None:
+    """Raises `InputError` where an MDP has a mask, or not one γ below 1, as the paper's have."""
+    mask = _concrete(mdp.mask)
+    if mdp.mask is not None and (mask is None or not mask.all()):
+        raise InputError(
+            "the paper's models offer all actions everywhere, but this MDP has a mask or rewards "
+            "of -inf; give those actions a low reward instead."
+        )
+    if jnp.ndim(mdp.discount) or mdp.ends is not None:
+        raise InputError(
+            "the paper's models have one discount below 1, but this MDP has discounts of shape "
+            f"{jnp.shape(mdp.discount)} or 1; use solve, which takes them."
+        )
 
 
 class _Names:
@@ -270,12 +295,12 @@ def _cast(name: str, value: Any, dtype: Any, mask: Any, names: _Names) -> Array:
 
 
 def _check_discount(
-    kernel: Kernel, reward: Any, discount: Any, mask: Any, name: _Names
-) -> tuple[Any, Any]:
-    """γ, with 0 where a state ends an undiscounted problem, and the mask with one action there."""
+    kernel: Kernel, reward: Any, discount: Any, mask: Any, given: Array | None, name: _Names
+) -> np.ndarray | Array | None:
+    """The states that end an undiscounted problem; None where every step is discounted."""
     gamma = _concrete(discount)
     if gamma is None:
-        return discount, mask
+        return given
     gamma = gamma.astype(np.float64)
     outside = ~((gamma >= 0) & (gamma <= 1))
     if outside.any():
@@ -284,19 +309,21 @@ def _check_discount(
             f"discount{at or ''} must lie in [0, 1), but is {gamma[at]}; choose one below 1."
         )
     if not (gamma == 1).any():
-        return discount, mask
-    if any(isinstance(x, jax.core.Tracer) for x in (*jax.tree.leaves(kernel), reward)):
+        return None
+    if any(isinstance(x, jax.core.Tracer) for x in (*jax.tree.leaves(kernel), mask)):
+        if given is not None:
+            return given
         raise InputError(
-            "discount is 1 and the tables are traced, so nobody can see whether every policy "
-            "ends; build the MDP outside jit, or choose a discount below 1."
+            "discount is 1 and the transitions are traced, so nobody can see whether every policy "
+            "ends; build the MDP outside jit, or give the end states as ends=."
         )
-    return _undiscounted(kernel, np.asarray(reward), gamma, mask, name)
+    return _ends(kernel, _concrete(reward), gamma, mask, name)
 
 
-def _undiscounted(
-    kernel: Kernel, reward: np.ndarray, gamma: np.ndarray, mask: Any, name: _Names
-) -> tuple[np.ndarray, np.ndarray]:
-    """The discount with 0 in end states, and the mask with one action there.
+def _ends(
+    kernel: Kernel, reward: np.ndarray | None, gamma: np.ndarray, mask: Any, name: _Names
+) -> np.ndarray:
+    """States that keep themselves without reward, as far as rewards are known.
 
     Raises `InputError` with a pair that some policy may take for ever: the greatest set of states
     in which an action without a discount leads to the set only.
@@ -309,7 +336,8 @@ def _undiscounted(
     # a pair that discounts a possible transition ends by that
     kept = ((probability == 0) | (each == 1)).all(axis=-1) & allowed
     stays = ((probability == 0) | (index == np.arange(states)[:, None, None])).all(axis=-1)
-    ends = ((stays & kept & (reward == 0)) | ~allowed).all(axis=-1)
+    free = True if reward is None else reward == 0
+    ends = ((stays & kept & free) | ~allowed).all(axis=-1)
     trapped = ~ends
     while True:
         inside = ((probability == 0) | trapped[index]).all(axis=-1) & kept & trapped[:, None]
@@ -324,10 +352,7 @@ def _undiscounted(
             "to a state that keeps itself with reward 0, choose a discount below 1, or a finite "
             "horizon."
         )
-    full = gamma if gamma.ndim == 3 else np.broadcast_to(pairs, (states, actions))
-    over = ends.reshape(-1, *(1,) * (full.ndim - 1))
-    first = np.arange(actions) == allowed.argmax(axis=-1)[:, None]
-    return np.where(over, 0.0, full), np.where(ends[:, None], first, allowed)
+    return ends
 
 
 def _check_initial(initial: Any) -> None:

@@ -101,6 +101,7 @@ def bellman(
     """
     q = q if mdp.mask is None else jnp.where(mdp.mask, q, -jnp.inf)
     v = hard_value(q) if temperature is None else soft_value(q, temperature)
+    v = v if mdp.ends is None else jnp.where(mdp.ends, 0, v)
     if mdp.discount.ndim == 3:
         kernel = as_kernel(mdp.transition)
         weights = kernel.scaled(jnp.asarray(mdp.discount, mdp.reward.dtype))

@@ -20,15 +20,17 @@ from omd.tabular.mdp import MDP
 class Parametrised(eqx.Module):
     """A family of MDPs: `model(theta)` is the MDP with build(theta) = (transition, reward).
 
-    The discount, initial distribution and mask are those of `MDP`. What `build` returns is checked
-    as there where theta is concrete, so that rows which don't sum to one are said with their state
-    and action; under `jit` and `grad` only shapes are, so `check(theta)` before.
+    The discount, initial distribution, mask and ends are those of `MDP`. What `build` returns is
+    checked as there where theta is concrete, so that rows which don't sum to one are said with
+    their state and action; under `jit` and `grad` only shapes are, so `check(theta)` before.
     """
 
     build: Callable[[PyTree], tuple[Any, Any]]
-    discount: Any
+    discount: Any = eqx.field(converter=lambda discount: _one_as_number(discount))
     initial: Any = None
     mask: Any = None
+    ends: Any = None
+    """Where an undiscounted problem is over, whatever theta is; `build` may trace its rows then."""
 
     def __call__(self, theta: PyTree) -> MDP:
         made = self.build(theta)
@@ -37,13 +39,19 @@ class Parametrised(eqx.Module):
                 "build(theta) must return (transition, reward), but returned "
                 f"{type(made).__name__}; return both."
             )
-        return MDP(*made, self.discount, self.initial, mask=self.mask)
+        return MDP(*made, self.discount, self.initial, mask=self.mask, ends=self.ends)
 
     def check(self, theta: PyTree) -> MDP:
         """The MDP of a concrete theta. Raises `InputError` where it is none."""
         if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(theta)):
             raise InputError("check needs a concrete theta, but this one is traced.")
         return self(theta)
+
+
+def _one_as_number(discount: Any) -> Any:
+    """A number for a discount of 1, which is seen under `jit` as no array is."""
+    known = not isinstance(discount, jax.core.Tracer) and np.ndim(discount) == 0
+    return 1.0 if known and discount == 1 else discount
 
 
 class _Linear(eqx.Module):
@@ -79,4 +87,5 @@ def linear_rewards(mdp: MDP, features: Numbers) -> Parametrised:
         mdp.discount,
         mdp.initial,
         mdp.mask,
+        mdp.ends,
     )

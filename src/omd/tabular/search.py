@@ -49,6 +49,8 @@ class Problem(NamedTuple):
     policy: Float[Array, "S A"] | None = None
     mask: Bool[Array, "S A"] | None = None
     """Actions that there are; their rewards must be finite, and so must the others'."""
+    ends: Bool[Array, " S"] | None = None
+    """States that pay no entropy."""
 
     @property
     def uniform(self) -> bool:
@@ -61,9 +63,13 @@ class Problem(NamedTuple):
         if self.temperature is None:
             return hard_value(self._offered(q))
         if self.mask is None:
-            return soft_value(q, self.temperature)
-        top, excess = self._excess(q)
-        return top + self.temperature * jax.nn.logsumexp(excess, axis=-1)
+            soft = soft_value(q, self.temperature)
+        else:
+            top, excess = self._excess(q)
+            soft = top + self.temperature * jax.nn.logsumexp(excess, axis=-1)
+        if self.ends is None:
+            return soft
+        return jnp.where(self.ends, hard_value(self._offered(q)), soft)
 
     def derivative(self, q: Float[Array, "S A"]) -> Float[Array, "S A"]:
         """The policy π = ∂value/∂q; of tied best actions the first."""
@@ -297,24 +303,33 @@ def modified(problem, v, q, thresholds, limit, *, impatient=False):
 
 
 def inexact(problem, v, q, thresholds, limit):
-    """The `advance` of inexact policy iteration: `modified`, and where its sweeps are slow, a
-    Newton step by `corrected`.
+    """The `advance` of inexact policy iteration: `modified`, and where its sweeps are slow, Newton
+    steps by `corrected`, two and as many more as halve the gap.
 
     Slow is what leaves more than `SLOW` of the gap after a chunk; sweeps contract by γ only
     where the chain mixes slowly, and at γ = 0.9999 would go on for 10⁵ times.
     """
     before = jnp.abs(problem.value(q) - v).max()
     v, q, count = modified(problem, v, q, thresholds, limit, impatient=True)
-    gap = problem.value(q) - v
+    slow = jnp.abs(problem.value(q) - v).max() > SLOW * before
 
-    def leap():
+    def going(carry):
+        v, q, last, leaps = carry
+        gap = jnp.abs(problem.value(q) - v)
+        # the first one may show how far the policy was from the best
+        worthwhile = (leaps < 2) | (gap.max() <= last / 2)
+        return slow & (gap > thresholds).any() & worthwhile & (leaps < limit - count)
+
+    def leap(carry):
+        v, q, _, leaps = carry
+        gap = problem.value(q) - v
         step = corrected(problem.chain(q), gap)
         there = v + jnp.where(jnp.isfinite(step).all(), step, 0)
-        return there, problem.swept(there)
+        return there, problem.swept(there), jnp.abs(gap).max(), leaps + 1
 
-    slow = (jnp.abs(gap) > thresholds).any() & (jnp.abs(gap).max() > SLOW * before)
-    v, q = jax.lax.cond(slow & (count < limit), leap, lambda: (v, q))
-    return v, q, count + slow
+    start = (v, q, jnp.asarray(jnp.inf, v.dtype), jnp.int32(0))
+    v, q, _, leaps = jax.lax.while_loop(going, leap, start)
+    return v, q, count + leaps
 
 
 def solve_dense(

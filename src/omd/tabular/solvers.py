@@ -136,18 +136,14 @@ def solve(
 
     Raises `InputError` for an unknown operator or method, for temperature ≤ 0 with the soft
     operator, for a tolerance or a number of iterations below or at 0, and for a q0 of another
-    shape. A solve that does not converge says so in `status`.
+    shape or that is not finite. A solve that does not converge says so in `status`.
     """
     where, default_iterations = METHODS[_method(method, mdp)]
     check_operator(operator)
     if default_iterations is None:
         default_iterations = 100 + mdp.num_states
     iterations = default_iterations if max_iterations is None else max_iterations
-    if q0 is not None and np.shape(real_array("q0", q0)) != mdp.reward.shape:
-        raise InputError(
-            f"q0 has shape {np.shape(q0)} where the MDP asks for [S, A] = {mdp.reward.shape}; "
-            "give one value for each state and action."
-        )
+    check_start(mdp, q0)
     with jax.enable_x64(True):
         alpha = None if operator == "hard" else check_temperature(temperature)
         goal, limit = _goal(tolerance, iterations)
@@ -195,8 +191,10 @@ def _solve_by_q(mdp, own, alpha, where, goal, limit, q0, hypergradient, on_repor
         on_report=on_report,
     )
     problem = _problem(mdp, own, dtype)
+    # before −∞ is put in, whose derivatives are NaN
+    value = problem.value(q)
     q = q if mdp.mask is None else jnp.where(mdp.mask, q, -jnp.inf)
-    return eqx.tree_at(lambda s: (s.q, s.v), solution, (q, problem.value(q)))
+    return eqx.tree_at(lambda s: (s.q, s.v), solution, (q, value))
 
 
 def _solution(mdp, problem, fixed, v, q, value, goal, count, limit, policy=None) -> Solution:
@@ -246,9 +244,7 @@ def wide_problem(
 
     To be called where 64-bit numbers are enabled.
     """
-    problem = _problem(mdp, temperature, jnp.float64)
-    if mdp.reward.dtype != jnp.float64 and mdp.discount.ndim < 3:
-        problem = problem._replace(kernel=problem.kernel.scaled_to_one())
+    problem = _problem(widened(mdp), temperature, jnp.float64)
     if policy is None:
         return problem
     chosen = jnp.asarray(policy, jnp.float64)
@@ -257,17 +253,34 @@ def wide_problem(
     return problem._replace(policy=chosen)
 
 
+def widened(mdp: MDP) -> MDP:
+    """The MDP in float64, its rows divided by their sum where they were in float32.
+
+    To be called where 64-bit numbers are enabled.
+    """
+    if mdp.reward.dtype == jnp.float64:
+        return mdp
+    kernel = as_kernel(mdp.transition).cast(jnp.float64).scaled_to_one()
+    rows = kernel if mdp.is_sparse else kernel.todense()
+    reward = jnp.asarray(mdp.reward, jnp.float64)
+    return eqx.tree_at(lambda m: (m.transition, m.reward), mdp, (rows, reward))
+
+
 def _problem(mdp: MDP, temperature: Any, dtype: Any) -> Problem:
     kernel = as_kernel(mdp.transition).cast(dtype)
     reward = jnp.asarray(mdp.reward, dtype)
     if mdp.mask is not None:
         reward = jnp.where(mdp.mask, reward, 0)
     discount = jnp.asarray(mdp.discount, dtype)
+    if mdp.ends is not None:
+        # a step from there leads nowhere else; no discount of 1 is left that never ends
+        over = mdp.ends.reshape(-1, *(1,) * max(discount.ndim - 1, 0))
+        discount = jnp.where(over, 0, discount)
     if discount.ndim == 3:
         kernel, discount = kernel.scaled(discount), jnp.ones((mdp.num_states, 1), dtype)
     elif discount.ndim == 1:
         discount = discount[:, None]
-    return Problem(kernel, reward, discount, temperature, None, mdp.mask)
+    return Problem(kernel, reward, discount, temperature, None, mdp.mask, mdp.ends)
 
 
 def evaluate(
@@ -365,10 +378,29 @@ def check_operator(operator: str) -> None:
         raise InputError(f"operator must be soft or hard, but is {operator!r}; choose one.")
 
 
+def check_start(mdp: MDP, q0: Numbers | None) -> None:
+    """Raises `InputError` for a q0 of another shape, or not finite where an action is offered."""
+    if q0 is None:
+        return
+    start = real_array("q0", q0)
+    if np.shape(start) != mdp.reward.shape:
+        raise InputError(
+            f"q0 has shape {np.shape(start)} where the MDP asks for [S, A] = {mdp.reward.shape}; "
+            "give one value for each state and action."
+        )
+    if isinstance(start, jax.core.Tracer) or isinstance(mdp.mask, jax.core.Tracer):
+        return
+    wrong = ~np.isfinite(np.asarray(start)) & np.asarray(_mask(mdp))
+    if wrong.any():
+        at = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise InputError(f"q0{at} is {np.asarray(start)[at]}; give finite values.")
+
+
 def check_temperature(temperature: ArrayLike) -> Float[Array, ""]:
     """The temperature in float64; `InputError` where it is not one number above 0."""
     alpha = one_number("temperature", temperature)
-    if not isinstance(alpha, jax.core.Tracer) and not 0 < np.asarray(alpha) < np.inf:
+    # what was given, since `alpha` is traced under jit
+    if not isinstance(temperature, jax.core.Tracer) and not 0 < np.asarray(temperature) < np.inf:
         raise InputError(
             f"the soft operator needs a finite temperature above 0, but it is {temperature}; "
             'use operator="hard" for the limit 0.'
@@ -383,7 +415,7 @@ def _goal(tolerance: ArrayLike | None, max_iterations: int) -> tuple[Goal, Int[A
     if tolerance is None:
         return Goal(jnp.asarray(0.0)), limit
     asked = one_number("tolerance", tolerance)
-    if not isinstance(asked, jax.core.Tracer) and not 0 < np.asarray(asked) < np.inf:
+    if not isinstance(tolerance, jax.core.Tracer) and not 0 < np.asarray(tolerance) < np.inf:
         raise InputError(
             f"tolerance must be a finite number above 0, but is {tolerance}; leave it out for all "
             "that the precision gives."

@@ -179,6 +179,17 @@ def test_bad_input():
     sparse = tabular.garnet(0, 5, 2, 2, sparse=True)
     with pytest.raises(InputError, match="dense MDP"):
         Design(sparse, RETURN)
+    tables = np.full((2, 2, 2), 0.5), np.zeros((2, 2))
+    for discount, mask, sentence in (
+        (0.9, [[True, True], [False, True]], "this MDP has a mask"),
+        (np.asarray([0.5, 0.9]), None, r"discounts of shape \(2,\)"),
+    ):
+        other = tabular.MDP(*tables, discount, mask=mask)
+        with pytest.raises(InputError, match=sentence):
+            Design(other, RETURN)
+        with pytest.raises(InputError, match=sentence):
+            tabular.theorem_2_mle(other, other)
+    Design(tabular.MDP(*tables, 0.9, mask=np.ones((2, 2))), RETURN)
     for name in ("temperature", "logit_temperature"):
         with pytest.raises(InputError, match=f"{name} must be above 0, but is 0"):
             Design(tabular.paper_mdp(), RETURN, **{name: 0.0})

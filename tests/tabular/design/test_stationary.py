@@ -164,6 +164,13 @@ def test_bad_input():
     design = Design(tabular.paper_mdp(), RETURN)
     with pytest.raises(InputError, match=r"norm_bounds? must be 0 or more"):
         find_stationary(design, lanes(np.asarray([-1.0]))._replace(norm_bound=jnp.asarray([-1.0])))
+    for seeds, bounds, starts, sentence in (
+        ([-1], [1.0], 2, "a seed must be a whole number of at least 0"),
+        ([1], [1.0], 0, "starts must be a whole number of at least 1"),
+        ([1, 2], [1.0], 2, "give one of each for every lane"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            spread_starts(np.asarray(seeds), np.asarray(bounds), starts, 2, 2)
     with pytest.raises(InputError, match="stationary point needs exact solutions"):
         find_stationary(design, lanes()._replace(noise=jnp.zeros(len(BOUNDS))))
     with pytest.raises(InputError, match="must be above 0"):

@@ -38,6 +38,37 @@ def test_scores_are_differences_of_log_likelihoods(model):
         np.testing.assert_allclose(scores[..., k], (ahead - behind) / (2 * step), atol=1e-7)
 
 
+def test_choice_probabilities_near_one_in_float32():
+    """Differences of action values are lost where q is rounded to float32."""
+    group = estimation.TABLE_IX["group 4"]
+    truth, panel = np.asarray([10.075, 2.293]), estimation.Panel(*(np.full((1, 1), 40),) * 3)
+    panel = panel._replace(action=np.asarray([[1]]))
+
+    def found():
+        model = estimation.bus_engine(np.float32(group.moves))
+        return estimation.log_likelihood(model, np.float32(truth), panel)[0, 0]
+
+    wanted = found()
+    with jax.enable_x64(False):
+        np.testing.assert_allclose(found(), wanted, rtol=1e-5)
+
+
+def test_estimates_without_discount():
+    """One choice, at state 0: log odds are the difference that θ makes."""
+    p = np.zeros((2, 2, 2))
+    p[..., 1] = 1
+    model = tabular.linear_rewards(
+        tabular.MDP(p, np.zeros((2, 2)), 1.0), [[[1.0], [0.0]], [[0.0], [0.0]]]
+    )
+    states = np.tile([0, 1], (4, 1))
+    panel = estimation.Panel(states, np.asarray([[0, 0], [0, 1], [0, 1], [1, 0]]), states * 0 + 1)
+    found = estimation.estimate(model, panel, [0.0])
+    np.testing.assert_allclose(found.theta, np.log(3), rtol=1e-6)
+    # the actions after the end are not the model's to explain: each has probability 1/2
+    wanted = 3 * np.log(3 / 4) + np.log(1 / 4) + 4 * np.log(1 / 2)
+    np.testing.assert_allclose(found.log_likelihood, wanted, rtol=1e-9)
+
+
 def test_transitions_add_their_own_likelihood(model):
     panel = sample(model, 3, 5)
     both = estimation.log_likelihood(model, TRUTH, panel, transitions=True)
@@ -197,6 +228,13 @@ def test_bad_observations():
     ):
         with pytest.raises((InputError, TypeCheckError), match=f"{sentence}|type-check"):
             estimation.Panel(*(np.asarray(wrong),) * 3).check(mdp)
+    with pytest.raises((InputError, TypeCheckError), match=r"must be a .*Panel|type-check"):
+        estimation.log_likelihood(model, np.zeros(1), [[0]])
+    with pytest.raises(InputError, match="finite temperature above 0, but it is -1"):
+        estimation.scores(model, [0.0], panel(0, 0), -1.0)
+    steep = tabular.Parametrised(lambda theta: (chain, jnp.sqrt(theta) * np.eye(2)), 0.9)
+    with pytest.raises(InputError, match="no finite value, gradient and curvature at the start"):
+        estimation.estimate(steep, panel(0, 0), [0.0])
     with pytest.raises(InputError, match="the model must be a function of theta that returns"):
         estimation.estimate(lambda theta: theta, panel(0, 0), [0.0])
     with pytest.raises(InputError, match="takes action 1 at state 1"):

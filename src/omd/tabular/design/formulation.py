@@ -22,7 +22,7 @@ from omd.errors import InputError
 from omd.tabular.design.projection import Model
 from omd.tabular.elimination import UNROLLED, Elimination
 from omd.tabular.kernels import Rows, as_kernel
-from omd.tabular.mdp import MDP
+from omd.tabular.mdp import MDP, check_plain
 from omd.tabular.operators import bellman_error, soft_bellman, softmax_policy
 from omd.tabular.search import Problem, State, newton, solve_dense
 
@@ -85,7 +85,8 @@ class Design(eqx.Module):
     by 0.01. `temperature` α > 0 is that of B^θ, of B and of the policy. `hypergradient` is how
     (∂h/∂Q)ᵀ u = g is solved: exactly, by a dense factorisation, where it is None.
 
-    Raises `InputError` for a sparse MDP or a temperature that is not positive.
+    Raises `InputError` for a sparse MDP, one with a mask or with several discounts, or a
+    temperature that is not positive.
     """
 
     mdp: MDP
@@ -101,6 +102,7 @@ class Design(eqx.Module):
                 "model design needs a dense MDP, but the transitions given are sparse; "
                 "build it from transition.todense()."
             )
+        check_plain(self.mdp)
         for name in ("temperature", "logit_temperature"):
             value = getattr(self, name)
             if not isinstance(value, jax.core.Tracer) and not float(value) > 0:

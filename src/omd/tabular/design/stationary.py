@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from omd.errors import InputError
 from omd.implicit import Status
+from omd.tabular.checks import check_count
 from omd.tabular.design.formulation import Design
 from omd.tabular.design.parallel import Lanes, check_lanes, lane_jit, map_lanes
 from omd.tabular.design.projection import Model, ball
@@ -60,8 +61,18 @@ def spread_starts(
 
     To `FARTHEST` where the bound is infinite. Norms are spaced geometrically. Directions depend on
     the lane's seed alone. The small starts matter: with a policy near the uniform one no gradient
-    has vanished yet. Raises `InputError` for a bound below zero.
+    has vanished yet. Raises `InputError` for a bound or a seed below zero, no start, state or
+    action, and where there is not one seed for each bound.
     """
+    for name, count in (("starts", starts), ("states", states), ("actions", actions)):
+        check_count(name, count)
+    for seed in np.asarray(seeds).tolist():
+        check_count("a seed", seed, 0)
+    if np.shape(seeds) != np.shape(norm_bounds):
+        raise InputError(
+            f"seeds and norm_bounds have shapes {np.shape(seeds)} and {np.shape(norm_bounds)}; "
+            "give one of each for every lane."
+        )
     wrong = ~(np.asarray(norm_bounds) >= 0)
     if wrong.any():
         raise InputError(

@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float
 
 from omd.errors import InputError
 from omd.tabular.kernels import Successors
-from omd.tabular.mdp import MDP
+from omd.tabular.mdp import MDP, check_plain
 from omd.tabular.operators import Scalar, bellman, hard_value, soft_value
 from omd.tabular.solvers import solve
 
@@ -205,3 +205,5 @@ def _check_shapes(mdp: MDP, model: MDP) -> None:
             f"the model has {model.reward.shape} states and actions and the true MDP "
             f"{mdp.reward.shape}; compare models of one MDP."
         )
+    for one in (mdp, model):
+        check_plain(one)

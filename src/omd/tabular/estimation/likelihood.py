@@ -14,10 +14,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from omd.errors import InputError
-from omd.tabular.estimation.panel import Panel
+from omd.tabular.estimation.panel import Panel, check_panel
 from omd.tabular.kernels import Numbers, as_kernel
 from omd.tabular.mdp import MDP
-from omd.tabular.solvers import solve
+from omd.tabular.solvers import check_temperature, solve, widened
 
 Model = Callable[[PyTree], MDP]
 """theta -> MDP, such as `Parametrised`."""
@@ -35,9 +35,29 @@ def made(model: Model, theta: PyTree) -> MDP:
 
 
 def log_policy(model: Model, theta: PyTree, temperature: ArrayLike = 1.0) -> Float[Array, "S A"]:
-    """log π_θ(a|s) of the soft-optimal policy; −∞ for actions that are not available."""
-    solution = solve(model(theta), temperature)
-    return (solution.q - solution.v[:, None]) / temperature
+    """log π_θ(a|s) of the soft-optimal policy; −∞ for actions that are not available.
+
+    From action values in float64, whatever the precision of the MDP: near γ = 1 their differences
+    are lost in float32. Uniform where an undiscounted problem has ended.
+    """
+    return log_policy_of(made(model, theta), temperature)
+
+
+def log_policy_of(mdp: MDP, temperature: ArrayLike = 1.0) -> Float[Array, "S A"]:
+    """`log_policy` of an MDP."""
+    with jax.enable_x64(True):
+        return _log_policy(mdp, check_temperature(temperature))
+
+
+@eqx.filter_jit
+def _log_policy(mdp: MDP, temperature: Float[Array, ""]) -> Float[Array, "S A"]:
+    solution = solve(widened(mdp), temperature)
+    found = (solution.q - solution.v[:, None]) / temperature
+    if mdp.ends is not None:
+        available = jnp.isfinite(found)
+        count = available.sum(axis=-1, keepdims=True)
+        found = jnp.where(mdp.ends[:, None] & available, -jnp.log(count), found)
+    return found.astype(mdp.reward.dtype)
 
 
 def log_likelihood(
@@ -53,8 +73,8 @@ def log_likelihood(
     Differentiable in θ in both modes. Raises `InputError` for observations outside the MDP.
     """
     mdp = made(model, theta)
-    panel.check(mdp)
-    found = log_policy_table(model, theta, temperature)[panel.state, panel.action]
+    check_panel(panel, mdp)
+    found = _finite(mdp, temperature)[jnp.asarray(panel.state), jnp.asarray(panel.action)]
     return found + _log_moves(mdp, panel) if transitions else found
 
 
@@ -66,8 +86,9 @@ def scores(
     In float64 whatever JAX's default is. Raises `InputError` for observations outside the MDP.
     """
     with jax.enable_x64(True):
-        panel.check(made(model, theta))
-        table = score_table(model, jnp.asarray(theta, jnp.float64), temperature)
+        check_panel(panel, made(model, theta))
+        alpha = check_temperature(temperature)
+        table = score_table(model, jnp.asarray(theta, jnp.float64), alpha)
         return table[jnp.asarray(panel.state), jnp.asarray(panel.action)]
 
 
@@ -81,8 +102,11 @@ def score_table(
 
 def log_policy_table(model: Model, theta: PyTree, temperature: ArrayLike) -> Float[Array, "S A"]:
     """`log_policy` with 0 where an action is not available: its weight is 0, and 0 · −∞ is NaN."""
-    mdp = model(theta)
-    table = log_policy(lambda _: mdp, theta, temperature)
+    return _finite(model(theta), temperature)
+
+
+def _finite(mdp: MDP, temperature: ArrayLike) -> Float[Array, "S A"]:
+    table = log_policy_of(mdp, temperature)
     return table if mdp.mask is None else jnp.where(mdp.mask, table, 0)
 
 

@@ -13,7 +13,7 @@ from omd.errors import InputError
 from omd.tabular.checks import check_count, real_array
 from omd.tabular.estimation.likelihood import Model, log_policy_table, made, score_table
 from omd.tabular.estimation.optimizers import Optimizer, SciPy, expansion
-from omd.tabular.estimation.panel import Panel
+from omd.tabular.estimation.panel import Panel, check_panel
 from omd.tabular.kernels import Numbers
 from omd.tabular.operators import Scalar
 from omd.tabular.search import Problem
@@ -125,7 +125,9 @@ def estimate(
         start = jnp.asarray(theta0, jnp.float64)
         if not np.isfinite(start).all():
             raise InputError(f"theta0 must be finite, but is {np.asarray(start).tolist()}.")
-        table = jnp.asarray(panel.table(made(model, start), weights))
+        mdp = made(model, start)
+        check_panel(panel, mdp)
+        table = jnp.asarray(panel.table(mdp, weights))
         size = max(float(table.sum()), 1.0)
         alpha = check_temperature(temperature)
         one, none = jnp.asarray(1.0), jnp.asarray(0.0)

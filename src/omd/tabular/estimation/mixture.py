@@ -12,9 +12,9 @@ from scipy.special import logsumexp
 
 from omd.errors import InputError
 from omd.tabular.checks import check_count, real_array
-from omd.tabular.estimation.likelihood import Model, log_policy
+from omd.tabular.estimation.likelihood import Model, log_policy, made
 from omd.tabular.estimation.maximum import Estimate, estimate
-from omd.tabular.estimation.panel import Panel
+from omd.tabular.estimation.panel import Panel, check_panel
 from omd.tabular.kernels import Numbers
 from omd.tabular.operators import Scalar
 
@@ -58,8 +58,8 @@ def estimate_mixture(
         )
     shares = np.full(len(rows), 1 / len(rows))
     with jax.enable_x64(True):
-        mdp = model(jnp.asarray(rows[0]))
-    panel.check(mdp)
+        mdp = made(model, jnp.asarray(rows[0]))
+    check_panel(panel, mdp)
     before, converged, count = -np.inf, False, 0
     types: list[Estimate] = []
     for count in range(1, max_iterations + 1):  # noqa: B007

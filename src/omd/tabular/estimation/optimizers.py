@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 from scipy.optimize import minimize
 
 from omd import implicit
+from omd.errors import InputError
 from omd.tabular.design.lagrangian import saddle_point
 
 Function = Callable[[Float[Array, " N"], Any], Array]
@@ -70,8 +71,19 @@ class SciPy(Optimizer):
                 seen[key] = [np.asarray(y) for y in expansion(loss, jnp.asarray(x), args)]
             return seen[key]
 
+        if not all(np.isfinite(y).all() for y in at(np.asarray(x0))):
+            raise InputError(
+                f"the likelihood has no finite value, gradient and curvature at the start "
+                f"{np.asarray(x0).tolist()}; start elsewhere, or check the model there with solve."
+            )
+
+        def value(x: np.ndarray) -> float:
+            parts = at(x)
+            # a step to where anything is lost is too long
+            return float(parts[0]) if all(np.isfinite(y).all() for y in parts) else np.inf
+
         end = minimize(
-            lambda x: float(at(x)[0]),
+            value,
             np.asarray(x0),
             jac=lambda x: at(x)[1],
             hess=lambda x: at(x)[2],

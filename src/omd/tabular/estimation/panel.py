@@ -84,6 +84,16 @@ class Panel(NamedTuple):
         return counts
 
 
+def check_panel(panel: Panel, mdp: MDP) -> None:
+    """Raises `InputError` for what is no `Panel`, and as `Panel.check` does."""
+    if not isinstance(panel, Panel):
+        raise InputError(
+            f"observations must be a tabular.estimation.Panel, but are a {type(panel).__name__}; "
+            "use Panel(state, action, next_state), each [N, T]."
+        )
+    panel.check(mdp)
+
+
 def simulate(mdp: MDP, policy: Numbers, agents: int, periods: int, *, seed: int) -> Panel:
     """A panel of agents that start from the initial distribution and follow a policy π[S, A].
 
