@@ -66,9 +66,9 @@ def test_gmres_transposes_its_preconditioner_in_forward_mode():
 @pytest.mark.parametrize(
     "method",
     [
-        implicit.CG(rtol=1e-6),
-        implicit.NormalCG(rtol=1e-6),
-        implicit.GMRES(rtol=1e-6, restart=2, max_restarts=50),
+        implicit.CG(rtol=1e-3),
+        implicit.NormalCG(rtol=1e-3),
+        implicit.GMRES(rtol=1e-3, restart=1, max_restarts=50),
     ],
     ids=lambda m: type(m).__name__,
 )
@@ -98,7 +98,7 @@ def test_a_warm_start_is_carried_from_step_to_step(method):
     (warm_theta, u), warm = descend(jnp.ones(12), True)
     np.testing.assert_allclose(warm_theta, cold_theta, rtol=1e-4)
     assert u.shape == (12,)
-    assert int(warm.sum()) < int(cold.sum())
+    assert 2 * int(warm.sum()) <= int(cold.sum())
 
 
 def test_a_warm_start_at_the_answer_takes_no_product():
@@ -107,6 +107,19 @@ def test_a_warm_start_at_the_answer_takes_no_product():
     assert int(report.iterations) == 0
     u, report = implicit.Dense().solve_from(exact / 2, lambda v: _STIFF @ v, jnp.asarray(_G))
     np.testing.assert_allclose(u, exact, rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "method", [implicit.CG(), implicit.GMRES(), implicit.NormalCG()], ids=lambda m: type(m).__name__
+)
+def test_a_warm_start_is_forgotten_where_the_answer_is_zero(method):
+    """At the outer minimum ∂J/∂w = 0, and no residual of the guess is small beside that."""
+    grad, report = implicit.hypergradient(
+        lambda w, theta: jnp.sum((w - 1) ** 2), lambda w, theta: 2 * w - theta,
+        jnp.ones(3), 2 * jnp.ones(3), method=method, adjoint_init=jnp.ones(3),
+    )  # fmt: skip
+    np.testing.assert_array_equal(grad, 0)
+    assert report.status == Status.CONVERGED
 
 
 def test_root_takes_a_warm_start_and_reports_the_next():
@@ -227,6 +240,7 @@ def test_right_hand_sides_share_a_space(method):
     assert together.status[jnp.array(good)].tolist() == [Status.CONVERGED] * 7
     assert int(together.status[3]) == Status.NON_FINITE
     _, alone = method.solve(product, jnp.asarray(rights[0]))
+    assert together.iterations.shape == (8,)
     assert int(jnp.max(together.iterations)) < int(alone.iterations)
 
 
@@ -258,5 +272,5 @@ def test_a_jacobian_by_blocks_can_be_differentiated_and_its_failure_is_seen():
         np.testing.assert_allclose(
             mode(rows)(theta), jax.jacfwd(jax.jacfwd(want))(theta), rtol=1e-8, atol=1e-10
         )
-    with pytest.raises((RuntimeError, ValueError), match="linear solve behind a derivative failed"):
+    with pytest.raises(RuntimeError, match="linear solve behind a derivative failed"):
         implicit.jacobian(lambda w, t: w, lambda w, t: 0 * w, theta, theta, method=method)

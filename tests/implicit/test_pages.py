@@ -1,4 +1,8 @@
-"""The table of `docs/from-jaxopt.md`, row by row; tests/test_site.py runs its code."""
+"""The table of `docs/from-jaxopt.md`: the code in its rows, old and new, does the same.
+tests/test_site.py runs the blocks."""
+
+import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -7,71 +11,73 @@ import pytest
 
 from omd import implicit
 
+jaxopt = pytest.importorskip("jaxopt")
 
-def test_rows_of_the_migration_table():
-    jaxopt = pytest.importorskip("jaxopt")
-    matrix = jnp.array([[2.0, 0.3], [0.3, 1.0]])
-    theta, v = jnp.array([0.3, 0.4]), jnp.array([1.0, -2.0])
-    w = jnp.linalg.solve(matrix, theta)
+_PAGE = pathlib.Path(__file__).parents[2] / "docs" / "from-jaxopt.md"
+_ROWS = re.findall(r"^\| `(.+)` \| `(.+)` \|$", _PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+_MATRIX = np.array([[2.0, 0.3], [0.3, 1.0]])
 
-    def constraint(w, theta):
-        return matrix @ w - theta
 
-    def solver(init, theta):
-        return jnp.linalg.solve(matrix, theta)
+def _names():
+    """What the rows speak of: a linear constraint F, the same as a fixed point T, a problem with
+    constraints."""
+    theta = jnp.array([0.3, 0.4])
 
-    want = np.linalg.inv(matrix)
-    old = jaxopt.implicit_diff
-    pairs = {
-        "solve_cg": implicit.CG(rtol=1e-8),
-        "solve_normal_cg": implicit.NormalCG(rtol=1e-8),
-        "solve_gmres": implicit.GMRES(rtol=1e-8),
-        "solve_lu": implicit.Dense(),
-    }
-    for name, new in pairs.items():
-        solve = getattr(jaxopt.linear_solve, name)
-        for decorated in (
-            old.custom_root(constraint, solve=solve)(solver),
-            implicit.custom_root(constraint, solve=new)(solver),
-            implicit.custom_root(constraint, solve=solve)(solver),
-        ):
-            found = jax.jacrev(decorated, argnums=1)(jnp.zeros(2), theta)
-            np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-5)
+    def F(w, theta):
+        return _MATRIX @ w - theta
 
-    def operator(w, theta):
-        return w - 0.3 * constraint(w, theta)
+    return {
+        "jax": jax, "jaxopt": jaxopt, "implicit": implicit, "F": F, "theta": theta,
+        "T": lambda w, theta: w - 0.3 * F(w, theta),
+        "w": jnp.linalg.solve(_MATRIX, theta), "v": jnp.array([1.0, -2.0]),
+        "x": jnp.array([0.6, 0.9, -1.3]), "low": -1.0, "high": 0.7, "size": 1.5,
+        "f": lambda x, theta: x @ _MATRIX @ x / 2 - theta @ x,
+        "eq": lambda x, _: jnp.array([jnp.sum(x) - 1.0]),
+        "ineq": lambda x, _: -x,
+    }  # fmt: skip
 
-    for decorate in (old.custom_fixed_point, implicit.custom_fixed_point):
-        found = jax.jacrev(decorate(operator)(solver), argnums=1)(jnp.zeros(2), theta)
-        np.testing.assert_allclose(found, want, rtol=1e-3, atol=1e-4)
 
-    (before,) = old.root_vjp(constraint, w, (theta,), v)
-    after, _ = implicit.hypergradient(lambda w, *_: w @ v, constraint, w, theta)
-    np.testing.assert_allclose(after, before, rtol=1e-3, atol=1e-4)
+def _solver(init, theta):
+    return jnp.linalg.solve(_MATRIX, theta)
 
-    point = jnp.array([0.6, 0.9, -1.3])
-    for ours, theirs in (
-        (implicit.projections.simplex, jaxopt.projection.projection_simplex),
-        (implicit.projections.ball, jaxopt.projection.projection_l2_ball),
-        (
-            lambda p: implicit.projections.box(p, -1.0, 0.7),
-            lambda p: jaxopt.projection.projection_box(p, (-1.0, 0.7)),
-        ),
-    ):
-        np.testing.assert_allclose(ours(point), theirs(point), rtol=1e-6)
-        np.testing.assert_allclose(
-            jax.jacobian(ours)(point), jax.jacobian(theirs)(point), atol=1e-6
-        )
 
-    def equality(x, _):
-        return jnp.array([jnp.sum(x) - 1.0])
+def _used(code, names):
+    """The numbers that a cell of the table stands for."""
+    if code.startswith("solve="):
+        solve = eval(code.removeprefix("solve="), names)
+        library = jaxopt.implicit_diff if "jaxopt" in code else implicit
+        decorated = library.custom_root(names["F"], solve=solve)(_solver)
+    elif code.startswith("@"):
+        decorated = eval(code.removeprefix("@"), names)(_solver)
+    elif "kkt" in code:
+        point = (jnp.array([0.2, 0.8]), jnp.array([0.5]), jnp.array([0.1, 0.0]))
+        conditions, theta = eval(code, names), names["theta"]
+        if "jaxopt" in code:
+            return conditions(point, theta, theta, theta)
+        return tuple(conditions(implicit.KKT(*point), theta))
+    else:
+        found = eval(code, names)
+        return found[0] if isinstance(found, tuple) else found
+    return jax.jacrev(decorated, argnums=1)(jnp.zeros(2), names["theta"])
 
-    def inequality(x, _):
-        return -x
 
-    ours = implicit.kkt(lambda x, t: x @ matrix @ x / 2 - t @ x, equality, inequality)
-    x, nu, lam = jnp.array([0.2, 0.8]), jnp.array([0.5]), jnp.array([0.1, 0.0])
-    h = ours(implicit.KKT(x, nu, lam), theta)
-    np.testing.assert_allclose(h.primal, matrix @ x - theta + 0.5 - lam, rtol=1e-6)
-    np.testing.assert_allclose(h.equality, 0, atol=1e-7)
-    np.testing.assert_allclose(h.inequality, -lam * x, rtol=1e-6)
+@pytest.mark.parametrize(("old", "new"), _ROWS, ids=[old for old, _ in _ROWS])
+def test_a_row_of_the_migration_table(old, new):
+    names = _names()
+    before, after = _used(old, names), _used(new, names)
+    for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(before), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    if "@" in old or "solve=" in old:
+        np.testing.assert_allclose(after, np.linalg.inv(_MATRIX), rtol=1e-3, atol=1e-4)
+
+
+def test_every_row_is_code():
+    table = [line for line in _PAGE.read_text("utf-8").splitlines() if line.startswith("| ")]
+    assert len(table) == len(_ROWS) + 1 > 12
+
+
+def test_a_solver_of_jaxopt_may_stay():
+    solve = jaxopt.linear_solve.solve_cg
+    decorated = implicit.custom_root(_names()["F"], solve=solve)(_solver)
+    found = jax.jacrev(decorated, argnums=1)(jnp.zeros(2), jnp.ones(2))
+    np.testing.assert_allclose(found, np.linalg.inv(_MATRIX), rtol=1e-4)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import transform_matrix
 
 from omd import implicit
 
@@ -108,11 +109,14 @@ def test_without_jit_it_is_the_same(name):
         )
 
 
-def test_buffers_may_be_donated():
-    loss = _loss(implicit.Dense())
-    step = jax.jit(lambda t: t - 0.1 * jax.grad(loss)(t), donate_argnums=0)
-    got = step(jnp.array(_THETA))
-    np.testing.assert_allclose(got, _THETA - 0.1 * jax.grad(_closed_form)(jnp.array(_THETA)))
+@pytest.mark.parametrize("name", implicit.problems.names())
+def test_every_exact_method_is_as_dense_on_the_zoo(name):
+    problem = implicit.problems.get(name)
+    found = transform_matrix.errors(problem)
+    assert set(found) == problem.exact - {"unrolled"}
+    for method, row in found.items():
+        for transform, error in row.items():
+            assert error <= 1e-6, (method, transform)
 
 
 @pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev])

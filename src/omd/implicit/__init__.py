@@ -1,6 +1,10 @@
 """Implicit differentiation: gradients of a solver's answer without going through its steps.
 
-See the README beside this file for which equation of the paper each module serves.
+`root` gives a solver's answer its derivative, `hypergradient` and `jacobian` are that derivative
+with a report, `custom_root` and `custom_fixed_point` are decorators. The methods (`CG`, `GMRES`,
+`Dense`, …) say how the inverse Jacobian is applied, and `gradcheck` tells whether the gradient is
+right. The constraint is h(w, θ, *aux), zero at the solution. Usable alone: no reinforcement
+learning in it.
 """
 
 from omd.implicit import problems, projections

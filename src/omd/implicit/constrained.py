@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -82,13 +83,15 @@ def on_host(solver: Solver) -> Solver:
     back on the host. It must return a pytree like w0, in any precision; under vmap it is called
     once a lane. Arrays come as NumPy's, random keys and other values as they are."""
 
-    def called(w0: PyTree, *args: Any) -> PyTree:
+    @functools.wraps(solver)
+    def called(w0: PyTree, *args: Any, **kwargs: Any) -> PyTree:
         shapes = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, w0))
-        given, rest = eqx.partition((w0, *args), eqx.is_array_like)
+        given, rest = eqx.partition(((w0, *args), kwargs), eqx.is_array_like)
 
         def run(given: PyTree) -> PyTree:
             given = jax.tree.map(lambda x: x if _is_key(x) else np.asarray(x), given)
-            w = solver(*eqx.combine(given, rest))
+            args, kwargs = eqx.combine(given, rest)
+            w = solver(*args, **kwargs)
             got, want = (jax.tree.map(np.shape, tree) for tree in (w, shapes))
             if got != want:
                 raise InputError(

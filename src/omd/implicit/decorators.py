@@ -37,7 +37,7 @@ def custom_root(
     *,
     has_aux: bool = False,
     solve: AbstractMethod | Callable[[Product, PyTree], PyTree] | None = None,
-    reference_signature: Callable[..., Any] | None = None,
+    reference_signature: Callable[..., Any] | inspect.Signature | None = None,
     throw: bool = True,
     on_report: Callable[[Report], None] | None = None,
 ) -> Decorator:
@@ -46,9 +46,10 @@ def custom_root(
 
     `solver` is a black box; it may take `None` for init. `solve` is a hypergradient or a function
     (product, right) -> u; the default is `GMRES()`. With `has_aux` the solver returns (w, extra).
-    Keyword arguments are differentiable too; where they may stand for positional ones,
-    `reference_signature` (by default the constraint's) says at which place. `throw`, `on_report`:
-    as for `root`. Raises `InputError` where the constraint's output is not like w.
+    The constraint gets all of the solver's arguments, defaults too, at their places; those that the
+    solver takes by keyword only, at the place where `reference_signature` (by default the
+    constraint's) has them. `throw`, `on_report`: as for `root`. Raises `InputError` where the
+    constraint's output is not like w.
     """
     if isinstance(solve, AbstractMethod) or solve is None:
         method = solve
@@ -60,21 +61,34 @@ def custom_root(
             "right) -> u; a name is turned into a method by implicit.get."
         )
 
+    def h(w: PyTree, given: tuple) -> PyTree:
+        args, kwargs = given
+        if not kwargs:
+            return constraint(w, *args)
+        reference = reference_signature or constraint
+        if not isinstance(reference, inspect.Signature):
+            reference = inspect.signature(reference)
+        try:
+            bound = reference.bind(w, *args, **kwargs)
+        except TypeError as error:
+            raise InputError(
+                f"the solver takes {', '.join(kwargs)} by keyword, but the constraint has no place "
+                f"for that ({error}): give its arguments these names, or a reference_signature."
+            ) from None
+        return constraint(*bound.args, **bound.kwargs)
+
     def decorator(solver: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(solver)
+
+        def forward(w0: PyTree, given: tuple) -> Any:
+            return solver(w0, *given[0], **given[1])
+
         @functools.wraps(solver)
-        def run(init: PyTree, *args: Any, **kwargs: Any) -> Any:
-            if kwargs:
-                signature = inspect.signature(reference_signature or constraint)
-                bound = signature.bind(init, *args, **kwargs)
-                args, kwargs = bound.args[1:], bound.kwargs
-
-            def h(w: PyTree, given: tuple) -> PyTree:
-                return constraint(w, *given[0], **given[1])
-
-            def forward(w0: PyTree, given: tuple) -> Any:
-                return solver(w0, *given[0], **given[1])
-
-            given = (args, kwargs)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            init, *rest = bound.args
+            given = (tuple(rest), bound.kwargs)
             first: Any = init
             if init is None:
                 answer = as_arrays(constant(forward(None, constant(as_arrays(given)))))

@@ -82,8 +82,12 @@ class CG(AbstractMethod):
             self.max_steps,
             _product_of(self.preconditioner),
         )
-        undamped, damped = jax.vmap(lambda u, g: residuals(vjp, u, g, self.damping))(u, g)
-        return back(u), judge(undamped, damped, steps, self.rtol, _failure(steps, self.max_steps))
+        failure = _failure(steps, self.max_steps)
+
+        def judged(u: PyTree, g: PyTree) -> Report:
+            return judge(*residuals(vjp, u, g, self.damping), steps, self.rtol, failure)
+
+        return back(u), jax.vmap(judged)(u, g)
 
 
 class NormalCG(AbstractMethod):
@@ -187,41 +191,40 @@ class GMRES(AbstractMethod):
     def solve_from(
         self, start: PyTree, vjp: Product, g: PyTree, *, check: bool = False
     ) -> tuple[PyTree, Report]:
+        start, g = jax.tree.map(lambda x: x[None], (start, g))
+        return jax.tree.map(lambda x: x[0], self._solve_block(start, vjp, g))
+
+    def solve_many(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
+        return self._solve_block(None, vjp, g)
+
+    def _solve_block(self, start: PyTree | None, vjp: Product, g: PyTree) -> tuple[PyTree, Report]:
+        """As `solve_many`, from a first guess where there is one."""
+        # lineax's GMRES ends in an error where lanes are spread over devices
         vjp, g, back = in_one_precision(vjp, g)
+        goal, left = _aim(self.rtol), g
 
         def operator(v: PyTree) -> PyTree:
             return axpy(self.damping, v, vjp(v))
 
-        # lineax's GMRES ends in an error where lanes are spread over devices
-        left = g if start is None else subtract(g, operator(start))
-        length, remaining = norm(g), norm(left)
-        goal = _aim(self.rtol) * length / jnp.where(remaining > 0, remaining, 1)
+        if start is not None:
+            left = subtract(g, jax.vmap(operator)(start))
+            remaining = jax.vmap(norm)(left)
+            goal = goal * jax.vmap(norm)(g) / jnp.where(remaining > 0, remaining, 1)
         u, cycles = block.gmres(
             operator,
-            jax.tree.map(lambda x: x[None], left),
+            left,
             goal,
             self.restart,
             self.max_restarts,
             _product_of(self.preconditioner),
         )
-        u = jax.tree.map(lambda x: x[0], u)
         u = u if start is None else axpy(1, start, u)
         failure = _failure(cycles, self.max_restarts)
-        return back(u), judge(*residuals(vjp, u, g, self.damping), cycles, self.rtol, failure)
 
-    def solve_many(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
-        vjp, g, back = in_one_precision(vjp, g)
-        u, cycles = block.gmres(
-            lambda v: axpy(self.damping, v, vjp(v)),
-            g,
-            _aim(self.rtol),
-            self.restart,
-            self.max_restarts,
-            _product_of(self.preconditioner),
-        )
-        undamped, damped = jax.vmap(lambda u, g: residuals(vjp, u, g, self.damping))(u, g)
-        failure = _failure(cycles, self.max_restarts)
-        return back(u), judge(undamped, damped, cycles, self.rtol, failure)
+        def judged(u: PyTree, g: PyTree) -> Report:
+            return judge(*residuals(vjp, u, g, self.damping), cycles, self.rtol, failure)
+
+        return back(u), jax.vmap(judged)(u, g)
 
     def transposed(self) -> AbstractMethod:
         if self.preconditioner is None:

@@ -214,8 +214,8 @@ def jacobian(
 def from_fixed_point(operator: Callable[..., PyTree]) -> Constraint:
     """The constraint h = w − T(w, θ, *aux) of a fixed point w = T(w, θ, *aux)."""
 
-    def constraint(w, theta, *aux):
-        image = operator(w, theta, *aux)
+    def constraint(w, *args, **kwargs):
+        image = operator(w, *args, **kwargs)
         validation.matches("the operator's output T(w, theta)", image, w)
         return subtract(floats(w), floats(image))
 

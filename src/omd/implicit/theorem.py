@@ -15,7 +15,7 @@ from omd.errors import InputError
 from omd.implicit import validation
 from omd.implicit.methods import AbstractMethod
 from omd.implicit.report import Report, Status, judge
-from omd.implicit.trees import Product, floats, scale, widened
+from omd.implicit.trees import Product, floats, norm, scale, widened
 
 CONSTRAINT_HINT = (
     "the constraint h(w, theta, *aux) must give one number for each number in w, such as "
@@ -115,7 +115,8 @@ def linear_solution(
             elif start is None:
                 u, report = method.solve(product(), right, check=check)
             else:
-                u, report = method.solve_from(start, product(), right, check=check)
+                first = scale(norm(right) > 0, start)  # where right = 0, so is the answer
+                u, report = method.solve_from(first, product(), right, check=check)
             if init is not None:  # both sides, for a report has one structure
                 report = report._replace(solution=u)
             return watch(u, report), report
