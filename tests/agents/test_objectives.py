@@ -246,19 +246,21 @@ def test_the_hypergradient_is_the_slope_of_the_true_bellman_error(build, batch, 
 def test_mle_descends_the_error_of_the_paper_s_program(build, batch):
     agent, state, hyper = build(objective="mle")
     data = batch(0)
-    prediction = agent.model.predict(state.theta, data, KEY)
-    loss = agent.objective.loss(prediction, data, state, agent.context(KEY, hyper))
+    loss, prediction = agent.objective.fit(
+        state.theta, [data], KEY, state, agent.context(KEY, hyper)
+    )
     by_hand = np.mean(
         np.sum((np.asarray(prediction.mean) - data.next_observation) ** 2, axis=1)
         + (np.asarray(prediction.reward) - data.reward) ** 2
     )
     np.testing.assert_allclose(loss, by_hand, rtol=1e-12)
     gaussian, state, _ = build(objective="mle", model="gaussian", reward="known")
-    prediction = gaussian.model.predict(state.theta, data, KEY)
+    loss, prediction = gaussian.objective.fit(
+        state.theta, [data], KEY, state, gaussian.context(KEY, hyper)
+    )
     std = np.exp(np.asarray(prediction.log_std))
     error = (np.asarray(data.next_observation) - np.asarray(prediction.mean)) / std
     density = -0.5 * error**2 - np.log(std) - 0.5 * np.log(2 * np.pi)
-    loss = gaussian.objective.loss(prediction, data, state, gaussian.context(KEY, hyper))
     np.testing.assert_allclose(loss, -np.mean(density.sum(axis=1)), rtol=1e-12)
 
 
