@@ -26,9 +26,21 @@ from omd.config import SETTINGS
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SHORT = {
-    "train": ["--steps", 240, "--random-steps", 60, "--batch-size", 16, "--evaluate-every", 80,
-              "--evaluate-episodes", 2, "--evaluate-max-steps", 50],
-}  # fmt: skip
+    "train": [
+        "--steps",
+        240,
+        "--random-steps",
+        60,
+        "--batch-size",
+        16,
+        "--evaluate-every",
+        80,
+        "--evaluate-episodes",
+        2,
+        "--evaluate-max-steps",
+        50,
+    ],
+}
 SHORT["sweep"] = SHORT["train"]
 QUICK = {
     "MPLBACKEND": "Agg",
@@ -123,8 +135,11 @@ def test_code_of_a_page_runs_and_prints_what_it_shows(
             else:
                 done = subprocess.run(
                     ["bash", "-euo", "pipefail", "-c", code],
-                    capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
-                )  # fmt: skip
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                    stdin=subprocess.DEVNULL,
+                )
                 assert done.returncode == 0, f"{code}\n{done.stdout}{done.stderr}"
                 assert shown is None or shape(done.stdout) == shape(shown)
 

@@ -108,9 +108,15 @@ def test_the_closed_form_is_general_double_differentiation(build, batch, setting
         target = before_last_move(agent, state, batches, hyper, after)
     inner = inner_batches(agent, batches)[-1]
     expected, _ = general_gradient(
-        agent, state, after.learner, hyper, inner, batches[-1], target,
+        agent,
+        state,
+        after.learner,
+        hyper,
+        inner,
+        batches[-1],
+        target,
         agent.method,
-    )  # fmt: skip
+    )
     for mine, theirs in zip(*map(jax.tree.leaves, (taken[0], expected)), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-10, atol=1e-10 * info["outer_loss"])
     assert float(info["outer_gradient_norm"]) > 0
@@ -193,9 +199,14 @@ def test_the_hypergradient_is_the_slope_of_the_true_bellman_error(build, batch, 
     from these it doesn't, as the assertion on the constraint tells.
     """
     agent, state, hyper = build(
-        learner=kind, critics=1, hidden=3, model_hidden=3, temperature=0.5, reward="learned",
+        learner=kind,
+        critics=1,
+        hidden=3,
+        model_hidden=3,
+        temperature=0.5,
+        reward="learned",
         model_output="state",
-    )  # fmt: skip
+    )
     learner, data = agent.learner, batch(0, size=20, continuous=kind == "sac")
     keys = iter(jax.random.split(jax.random.key(5), 3))
 

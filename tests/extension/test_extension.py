@@ -13,8 +13,16 @@ import omd
 from omd.runs import run as runs
 
 HERE = pathlib.Path(__file__).parent
-SMALL = {"hidden": 8, "model_hidden": 4, "batch_size": 16, "random_steps": 40, "steps": 120,
-         "evaluate_every": 40, "evaluate_episodes": 2, "evaluate_max_steps": 30}  # fmt: skip
+SMALL = {
+    "hidden": 8,
+    "model_hidden": 4,
+    "batch_size": 16,
+    "random_steps": 40,
+    "steps": 120,
+    "evaluate_every": 40,
+    "evaluate_episodes": 2,
+    "evaluate_max_steps": 30,
+}
 PARTS = {
     "objective": {"objective": "my_parts:IterVaml:weight=0.5"},
     "learner": {"env": "Pendulum-v1", "learner": "my_td3:Td3:smoothing=0.1"},
@@ -59,8 +67,13 @@ def test_a_part_of_one_s_own_is_an_axis_of_a_sweep(tmp_path, kind, monkeypatch):
     text = PARTS[kind][kind]
     other = {"objective": "mle", "learner": "sac"}[kind]
     options = {k: [v] for k, v in {**SMALL, **PARTS[kind], "steps": 60}.items()}
-    done = omd.sweep(None, options={**options, kind: [text, other]}, out=tmp_path / "s",
-                     workers=1, progress=False)  # fmt: skip
+    done = omd.sweep(
+        None,
+        options={**options, kind: [text, other]},
+        out=tmp_path / "s",
+        workers=1,
+        progress=False,
+    )
     frame = omd.results(done.path)
     assert set(frame["status"]) == {"finished"}
     assert set(frame[kind]) == {text, other}
@@ -75,9 +88,18 @@ def test_the_command_line_finds_parts_beside_it_and_says_when_they_are_gone(tmp_
     shutil.copy(HERE / "my_parts.py", tmp_path)
     sizes = [w for k, v in SMALL.items() for w in (f"--{k.replace('_', '-')}", str(v))]
     done = omd_command(
-        tmp_path, "train", "my_parts:Corridor", "--env-args", "length=3", "--objective",
-        "my_parts:IterVaml:weight=0.3", *sizes, "--name", "mine", "--quiet",
-    )  # fmt: skip
+        tmp_path,
+        "train",
+        "my_parts:Corridor",
+        "--env-args",
+        "length=3",
+        "--objective",
+        "my_parts:IterVaml:weight=0.3",
+        *sizes,
+        "--name",
+        "mine",
+        "--quiet",
+    )
     assert done.returncode == 0, done.stderr
     (tmp_path / "my_parts.py").unlink()
     shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)

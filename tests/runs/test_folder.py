@@ -6,8 +6,16 @@ import pytest
 from omd.config import Config
 from omd.runs import files, folder
 
-SMALL = {"hidden": 8, "model_hidden": 8, "batch_size": 16, "random_steps": 20, "steps": 400,
-         "evaluate_every": 100, "evaluate_episodes": 1, "seeds": 2}  # fmt: skip
+SMALL = {
+    "hidden": 8,
+    "model_hidden": 8,
+    "batch_size": 16,
+    "random_steps": 20,
+    "steps": 400,
+    "evaluate_every": 100,
+    "evaluate_episodes": 1,
+    "seeds": 2,
+}
 
 
 @pytest.mark.parametrize(

@@ -52,8 +52,13 @@ def run(recorder, tmp_path_factory):
 
 def test_callbacks_see_every_evaluation(run, recorder):
     assert recorder.calls == [
-        ("begin", None), (0, [0, 1]), (100, [0, 1]), (200, [0, 1]), (300, [0, 1]), "end",
-    ]  # fmt: skip
+        ("begin", None),
+        (0, [0, 1]),
+        (100, [0, 1]),
+        (200, [0, 1]),
+        (300, [0, 1]),
+        "end",
+    ]
 
 
 def test_a_run_without_a_folder_has_all_but_the_folder(run):
@@ -71,9 +76,12 @@ def test_a_run_without_a_folder_has_all_but_the_folder(run):
 def test_a_callback_stops_and_the_run_goes_on_to_the_same_numbers(run, tmp_path):
     seen = []
     stopped = omd.train(
-        "CartPole-v1", out=tmp_path, progress=False,
-        callbacks=[StopAtReturn(1, evaluations=2), seen.append], **SETTINGS,
-    )  # fmt: skip
+        "CartPole-v1",
+        out=tmp_path,
+        progress=False,
+        callbacks=[StopAtReturn(1, evaluations=2), seen.append],
+        **SETTINGS,
+    )
     assert [one.step for one in seen] == [0, 100]
     assert seen[1].mean_return == pytest.approx(
         np.mean([row["episode_return"] for row in seen[1].rows])
@@ -93,10 +101,15 @@ def test_the_error_of_a_callback_saves_first(run, tmp_path):
     for number in (0, 100):  # also before the first step
         with pytest.raises(KeyError) as error:
             omd.train(
-                *(["CartPole-v1"] if number == 0 else []), progress=False, callbacks=[broken],
-                **({"out": tmp_path, "name": "x"} | SETTINGS if number == 0 else
-                   {"resume": tmp_path / "x"}),
-            )  # fmt: skip
+                *(["CartPole-v1"] if number == 0 else []),
+                progress=False,
+                callbacks=[broken],
+                **(
+                    {"out": tmp_path, "name": "x"} | SETTINGS
+                    if number == 0
+                    else {"resume": tmp_path / "x"}
+                ),
+            )
         assert "broken" in error.value.__notes__[0]
         assert omd.load(tmp_path / "x").step == number
     assert omd.train(resume=tmp_path / "x", progress=False).metrics.equals(run.metrics)

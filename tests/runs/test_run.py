@@ -54,9 +54,12 @@ def assert_same_bits(one, other):
 def test_a_run_leaves_its_settings_numbers_and_picture(whole):
     names = sorted(p.name for p in whole.path.iterdir() if not p.name.startswith("."))
     assert names == [
-        "checkpoint.safetensors", "config.json", "learning-curve.png", "metrics.parquet",
+        "checkpoint.safetensors",
+        "config.json",
+        "learning-curve.png",
+        "metrics.parquet",
         "provenance.json",
-    ]  # fmt: skip
+    ]
     metrics = whole.metrics
     assert list(metrics["step"].unique()) == [0, 100, 200, 300, 400]
     assert list(metrics["seed"].unique()) == [0, 1]

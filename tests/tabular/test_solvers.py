@@ -302,9 +302,12 @@ def test_a_state_without_actions():
         tabular.MDP(np.full((2, 1, 2), 0.5), [[1.0], [-np.inf]], 0.9)
     with pytest.raises(InputError, match="state 0 'home' has no action left"):
         tabular.MDP(
-            np.full((2, 1, 2), 0.5), np.ones((2, 1)), 0.9, mask=[[False], [True]],
+            np.full((2, 1, 2), 0.5),
+            np.ones((2, 1)),
+            0.9,
+            mask=[[False], [True]],
             states=["home", "work"],
-        )  # fmt: skip
+        )
 
 
 def test_undiscounted_walk_to_the_end():

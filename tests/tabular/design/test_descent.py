@@ -84,9 +84,11 @@ def test_plain_gradient_descent_finds_the_likeliest_model(projection):
     """Any optax optimiser will do; without a bound the truth is found, and settles."""
     design = Design(tabular.paper_mdp(), LIKELIHOOD)
     end = descend(
-        design, lanes([np.inf], [1]), projection=projection,
+        design,
+        lanes([np.inf], [1]),
+        projection=projection,
         optimizer=optax.sgd(1.0, momentum=0.9),
-    )  # fmt: skip
+    )
     assert end.status[0] == Status.CONVERGED
     np.testing.assert_allclose(design.transition(end.theta)[0], design.mdp.transition, atol=1e-6)
     assert float(end.expected_return[0]) == pytest.approx(1.02726, abs=1e-5)
