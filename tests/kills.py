@@ -98,9 +98,9 @@ def difference(one: pathlib.Path, other: pathlib.Path) -> str:
     names = [n for n in a if n not in b or a[n].tobytes() != b[n].tobytes()]
     if names or a.keys() != b.keys():
         return f"checkpoints differ in {', '.join(names[:3]) or 'names'}"
-    rows = [files.read_frame(path / folder.METRICS) for path in (one, other)]
+    mine, theirs = (files.read_frame(path / folder.METRICS) for path in (one, other))
     try:
-        pd.testing.assert_frame_equal(*rows, check_exact=True)
+        pd.testing.assert_frame_equal(mine, theirs, check_exact=True)
     except AssertionError as error:
         return f"metrics differ: {' '.join(str(error).split())}"
     left = [p.name for p in one.glob(".*.tmp*")]
