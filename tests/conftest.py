@@ -1,6 +1,7 @@
 import ctypes
 import math
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,8 +17,7 @@ import annotations
 import jax
 import pytest
 
-if os.environ.get("OMD_ANNOTATIONS"):  # `make test-types`
-    annotations.execute()
+annotations.execute()
 
 
 def pytest_configure(config):
@@ -37,6 +37,17 @@ def pytest_configure(config):
         os.environ[name.upper()] = str(value)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Programs of tests run for milliseconds but compile for seconds, with XLA's optimisations
+    three times as long: tests, and the processes that they start, go without, but for those marked
+    `as_shipped`."""
+    quick = item.get_closest_marker("as_shipped") is None
+    jax.config.update("jax_disable_most_optimizations", quick)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quick))
+    return (yield)
+
+
 @pytest.fixture(autouse=True)
 def _annotations(request):
     with annotations.ignored() if request.node.get_closest_marker("stand_ins") else nullcontext():
@@ -54,11 +65,7 @@ def _forget_programs():
 
 @pytest.fixture
 def quick_compilation():
-    """For programs that run for milliseconds but compile for seconds."""
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    """What all tests have that aren't marked `as_shipped`."""
 
 
 @pytest.fixture
@@ -71,6 +78,24 @@ def checkpoint_each_chunk(monkeypatch):
         monkeypatch.setattr("omd.runs.session.CHECKPOINT_SHARE", math.inf)
 
     return call
+
+
+@pytest.fixture
+def kill_at(checkpoint_each_chunk):
+    """A function that gives an `on_report` for `omd.runs.run.start`: it puts what a process that is
+    killed at this step leaves of the run in `path` beside it, in the folder `cut`. The run itself
+    goes on, so that its programs compile once."""
+
+    def kill(step, path):
+        checkpoint_each_chunk()
+
+        def on_report(report):
+            if report.step == step:
+                shutil.copytree(path, path.with_name("cut"))
+
+        return on_report
+
+    return kill
 
 
 @pytest.fixture

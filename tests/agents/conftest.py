@@ -14,7 +14,7 @@ CONTINUOUS = EnvSpec(
 
 
 @pytest.fixture(autouse=True)
-def _float64(quick_compilation):
+def _float64():
     with jax.enable_x64(True):
         yield
 

@@ -33,29 +33,19 @@ PARTS = {
 
 
 @pytest.fixture(autouse=True)
-def _importable(monkeypatch, quick_compilation):
+def _importable(monkeypatch):
     monkeypatch.syspath_prepend(str(HERE))
 
 
-class Stopped(Exception):
-    pass
-
-
 @pytest.mark.parametrize("kind", PARTS)
-def test_a_part_of_one_s_own_trains_is_evaluated_and_resumes(tmp_path, kind, checkpoint_each_chunk):
+def test_a_part_of_one_s_own_trains_is_evaluated_and_resumes(tmp_path, kind, kill_at):
     config = omd.Config(**{**SMALL, **PARTS[kind]})
-    whole = omd.train(config, out=tmp_path, name="whole", progress=False)
+    at_80 = kill_at(80, tmp_path / "whole")
+    whole = runs.start(config, out=tmp_path, name="whole", on_report=at_80)
     assert whole.finished
     assert np.isfinite(whole.metrics["episode_return"]).all()
     assert len(omd.load(whole.path).evaluate(2)) == 1
 
-    def stop(report):
-        if report.step >= 80:
-            raise Stopped
-
-    checkpoint_each_chunk()
-    with pytest.raises(Stopped):
-        runs.start(config, out=tmp_path, name="cut", on_report=stop)
     resumed = omd.train(resume=tmp_path / "cut", progress=False)
     one, other = (r.metrics.select_dtypes("number") for r in (whole, resumed))
     np.testing.assert_array_equal(one.to_numpy(float), other.to_numpy(float))

@@ -1,7 +1,6 @@
 import csv
 import json
 import os
-import pathlib
 
 import numpy as np
 import pandas as pd
@@ -37,10 +36,7 @@ GRIDS = [
 def folder(tmp_path_factory):
     """A finished sweep that figures 4, 5 and 7 can be drawn from."""
     path = tmp_path_factory.mktemp("sweeps") / "mine"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-        patch.setenv("PYTHONPATH", str(pathlib.Path(omd.__file__).parents[1]))
-        omd.sweep({"base": BASE, "grid": GRIDS}, out=path, workers=2, progress=False)
+    omd.sweep({"base": BASE, "grid": GRIDS}, out=path, workers=2, progress=False)
     return path
 
 

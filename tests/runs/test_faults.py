@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 
-import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -38,15 +37,6 @@ def die_at(step):
             raise Killed
 
     return on_report
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick():
-    """Programs run for milliseconds here but compile for seconds."""
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="module")

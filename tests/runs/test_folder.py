@@ -28,7 +28,7 @@ SMALL = {
     ],
 )
 def test_a_checkpoint_holds_the_used_part_of_the_buffer_and_brings_all_back(
-    tmp_path, quick_compilation, settings, used
+    tmp_path, settings, used
 ):
     program = folder.program_of(Config(**{**SMALL, **settings}))
     config, lanes = program.config, folder.lanes_of(program.config)

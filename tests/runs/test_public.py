@@ -22,6 +22,8 @@ SETTINGS = {
     "seeds": 2,
 }
 
+pytestmark = pytest.mark.as_shipped
+
 
 class Recorder(Callback):
     def begin(self, settings, path):
@@ -151,6 +153,19 @@ def test_shipped_callbacks(capsys, tmp_path, monkeypatch):
         omd.train(resume=tmp_path, out=None)
     with pytest.raises(omd.InputError, match="can't be called"):
         omd.train("CartPole-v1", out=None, callbacks=[StopAtReturn], **SETTINGS)
+
+
+def test_weights_and_biases_gets_every_number(run, tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    board = WandB(project="omd", dir=tmp_path)
+    board.begin(run.config, None)
+    row = {"lane": 1, "seed": 4, "step": 10, "diverged": False, "episode_return": 5.0}
+    board(omd.callbacks.Evaluation(10, 20, [row], 1.0, lambda: None))
+    board.end()
+    (kept,) = tmp_path.rglob("*.wandb")
+    assert b"seed-4/episode_return" in kept.read_bytes()
+    assert b"random_steps" in kept.read_bytes()
 
 
 def test_the_model_predicts_and_rolls_out(run):

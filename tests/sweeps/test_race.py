@@ -3,7 +3,6 @@ import math
 import os
 import signal
 
-import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -142,13 +141,10 @@ def in_this_process():
         for one in sweep.groups:
             assert group.run(sweep, one.number) == group.FINISHED
 
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(driver.local, "plan", plan_here)
         patch.setattr(driver.local, "run", run_here)
         yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="module")

@@ -101,8 +101,13 @@ def test_unknown_sweeps(source, sentence):
         spec.read(source)
 
 
-def test_the_papers_two_grids_are_its_2160_jobs():
-    left, right = (spec.read(f"paper-figure-4-{side}") for side in ("left", "right"))
+@pytest.fixture(scope="module")
+def shipped():
+    return {name: spec.read(name) for name in spec.shipped()}
+
+
+def test_the_papers_two_grids_are_its_2160_jobs(shipped):
+    left, right = (shipped[f"paper-figure-4-{side}"] for side in ("left", "right"))
     assert len(left.lanes) == len(right.lanes) == 1080
     assert {c.steps for c in (*left.lanes, *right.lanes)} == {200_000}
     assert {c.model_hidden for c in left.lanes} == {1, 2, 3, 4, 6, 12}
@@ -111,9 +116,8 @@ def test_the_papers_two_grids_are_its_2160_jobs():
     assert len(plan.shapes(right.lanes)) == 18
 
 
-def test_every_shipped_sweep_can_be_read():
-    for name in spec.shipped():
-        read = spec.read(name)
+def test_every_shipped_sweep_can_be_read(shipped):
+    for read in shipped.values():
         assert read.about
         assert len(set(read.lanes)) == len(read.lanes)
 

@@ -18,13 +18,6 @@ STEPS = 200
 """One number, so that tests share their compiled programs."""
 
 
-@pytest.fixture(autouse=True)
-def quickly(request):
-    """Most tests run for milliseconds; the published figure is worth its compilation."""
-    if "published" not in request.node.name:
-        request.getfixturevalue("quick_compilation")
-
-
 def lanes(bounds, seeds, noise=None):
     seed = jnp.asarray(seeds)
     theta, q = uniform_starts(seed, 2, 2)
@@ -62,6 +55,7 @@ def test_hypergradients_can_be_lanes():
         assert_same(lane(i, together), descend(alone, lane(i, two), max_steps=STEPS), rtol=1e-9)
 
 
+@pytest.mark.as_shipped
 @pytest.mark.parametrize(("objective", "value"), [(LIKELIHOOD, -0.482), (RETURN, 0.092)])
 def test_the_published_figure(objective, value):
     """Published figure 2: J at κ = 0.947, mean over ten seeds, with the program's projection."""

@@ -17,7 +17,6 @@ from omd.tabular.design.stationary import find_stationary, spread_starts
 BOUNDS = np.asarray([0.0, 0.316, 2.0, 4.7, 5.0])
 STARTS = 3
 TRUTH_NORM = 4.811
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def lanes(bounds=BOUNDS, seed=1):

@@ -82,7 +82,6 @@ def test_the_estimate_is_the_maximum(model, found):
     np.testing.assert_allclose(kinds[2], kinds[0], rtol=0.2)
 
 
-@pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize(
     ("route", "optimizer"),
     [
