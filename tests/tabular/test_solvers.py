@@ -3,7 +3,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxtyping import TypeCheckError
 
 from omd import tabular
 from omd.errors import InputError
@@ -188,15 +187,13 @@ def test_bad_input_to_solve():
         tabular.solve(mdp, float("nan"))
     with pytest.raises(InputError, match=r"shape \(2,\); vmap"):
         tabular.solve(mdp, jnp.ones(2))
-    with pytest.raises(
-        (InputError, TypeCheckError), match=r"operator must be soft or hard, but is 'max'|Literal"
-    ):
+    with pytest.raises(InputError, match=r"operator must be soft or hard, but is 'max'"):
         tabular.solve(mdp, operator="max")
-    with pytest.raises((InputError, TypeCheckError), match=r"but is 'vi'|Literal"):
+    with pytest.raises(InputError, match=r"but is 'vi'"):
         tabular.solve(mdp, method="vi")
     with pytest.raises(InputError, match=r"q0 has shape \(3,\) .* \(2, 2\)"):
         tabular.solve(mdp, q0=jnp.zeros(3))
-    with pytest.raises((InputError, TypeCheckError), match=r"but is 'exact'|Literal"):
+    with pytest.raises(InputError, match=r"but is 'exact'"):
         tabular.evaluate(mdp, mdp.reward, method="exact")
     with pytest.raises(InputError, match=r"policy has shape \(2,\)"):
         tabular.evaluate(mdp, jnp.ones(2))
@@ -423,5 +420,5 @@ def test_rewards_near_the_smallest_numbers_are_not_called_accurate(method):
     ],
 )
 def test_numbers_asked_of_a_solve(settings, sentence):
-    with pytest.raises((InputError, TypeCheckError), match=f"{sentence}|type-check"):
+    with pytest.raises(InputError, match=sentence):
         tabular.solve(tabular.paper_mdp(), **settings)

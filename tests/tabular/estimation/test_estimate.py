@@ -4,7 +4,6 @@ import numpy as np
 import optax
 import optimistix
 import pytest
-from jaxtyping import TypeCheckError
 
 from omd import tabular
 from omd.errors import InputError
@@ -178,7 +177,7 @@ def test_bad_observations():
         estimation.estimate(model, panel(5, 0), [0.0])
     with pytest.raises(InputError, match=r"theta0 must be a vector, but has shape \(\)"):
         estimation.estimate(model, panel(0, 0), 0.0)
-    with pytest.raises((InputError, TypeCheckError), match=r"route must be nfxp or mpec|Literal"):
+    with pytest.raises(InputError, match=r"route must be nfxp or mpec"):
         estimation.estimate(model, panel(0, 0), [0.0], route="em")
     for theta0, settings, sentence in (
         ([np.nan], {}, "theta0 must be finite"),
@@ -194,7 +193,7 @@ def test_bad_observations():
         ([[0.5]], "state must be whole numbers"),
         ([], r"state has shape \(0,\)"),
     ):
-        with pytest.raises((InputError, TypeCheckError), match=f"{sentence}|type-check"):
+        with pytest.raises(InputError, match=sentence):
             estimation.Panel(*(np.asarray(wrong),) * 3).check(mdp)
     with pytest.raises(InputError, match="the model must be a function of theta that returns"):
         estimation.estimate(lambda theta: theta, panel(0, 0), [0.0])
