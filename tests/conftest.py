@@ -19,6 +19,8 @@ import pytest
 
 annotations.execute()
 
+MOST_RESIDENT = 1.5e9
+
 
 def pytest_configure(config):
     """Let the workers of pytest-xdist, and the processes that tests start, read what another one
@@ -56,11 +58,22 @@ def _annotations(request):
 
 @pytest.fixture(autouse=True, scope="module")
 def _forget_programs():
-    """Programs, and what their compilation allocated, else stay: 4 GB a worker by the end."""
+    """Programs, and what their compilation allocated, else stay: 4 GB a worker by the end. Small
+    ones that modules share are worth keeping for as long as there is room."""
     yield
-    jax.clear_caches()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).malloc_trim(0)  # glibc's; else two thirds stay with the process
+    if _resident() > MOST_RESIDENT:
+        jax.clear_caches()
+        if sys.platform == "linux":
+            ctypes.CDLL(None).malloc_trim(0)  # glibc's; else two thirds stay with the process
+
+
+def _resident():
+    """Bytes of memory that this process holds; where that can't be read, more than allowed."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return math.inf
 
 
 @pytest.fixture

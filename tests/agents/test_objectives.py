@@ -152,7 +152,7 @@ def test_gauss_newton_is_the_dense_formula(build, batch, kind, outer):
     )
     batches = [batch(i, continuous=kind == "sac") for i in range(agent.objective.minibatches)]
     inner, last = batches[0], agent.objective.inner_keys(KEY)[-1]
-    after, info = agent.update(state, batches, KEY, hyper)
+    after, info = jax.jit(agent.update)(state, batches, KEY, hyper)
     objective, learner, w = agent.objective, agent.learner, after.learner.w
     context = agent.context(KEY, hyper)
     target = before_last_move(agent, state, batches, hyper, after)
@@ -311,7 +311,7 @@ def test_fitted_objectives_take_a_minibatch_for_each_step(build, batch, objectiv
     agent, state, hyper = build(objective=objective, model_steps=2, inner_steps=3, learner=learner)
     assert agent.objective.minibatches == 5
     batches = [batch(i, continuous=learner == "sac") for i in range(5)]
-    after, info = agent.update(state, batches, KEY, hyper)
+    after, info = jax.jit(agent.update)(state, batches, KEY, hyper)
     learner = state.learner
     for data, key in zip(batches[2:], agent.objective.inner_keys(KEY), strict=True):
         made = agent.model.predict(after.theta, data, KEY)
@@ -358,7 +358,7 @@ def test_without_an_objective_targets_are_the_true_ones(build, batch, learner):
     assert not jax.tree.leaves((state.theta, state.moments))
     batches = [batch(i, continuous=learner == "sac") for i in range(agent.objective.minibatches)]
     assert len(batches) == 2
-    after, info = agent.update(state, batches, KEY, hyper)
+    after, info = jax.jit(agent.update)(state, batches, KEY, hyper)
     expected = state.learner
     for data, key in zip(batches, agent.objective.inner_keys(KEY), strict=True):
         y = agent.learner.targets(
