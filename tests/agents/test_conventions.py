@@ -48,6 +48,7 @@ class Counter:
         return state, Step(seen, seen, action * 1.0, never, state % 10 == 0)
 
 
+@pytest.mark.stand_ins
 def test_an_evaluation_neither_explores_nor_counts_beyond_its_episode(build):
     agent, state, hyper = build(learner="soft-q:operator=hard", epsilon=1.0, evaluate_episodes=20)
     best = int(agent.learner.greedy(state.learner, jnp.ones((1, 3)))[0])

@@ -79,13 +79,9 @@ def before_last_move(agent, state, batches, hyper, after):
         {"learner": "sac", "model": "gaussian", "model_network": "separate"},
         {"learner": "sac", "reward": "known", "inner_optimizer": "reset"},
         {"learner": "sac", "objective": "omd:start=cold"},
-        {"learner": "sac", "hypergradient": "neumann:terms=4,step=0.5"},
-        {"learner": "sac", "hypergradient": "cg:damping=1.0,rtol=1e-13,max_steps=200"},
         {"learner": "sac", "hypergradient": "normal-cg:damping=0.1,max_steps=200"},
         {"learner": "sac", "hypergradient": "gmres:damping=0.5,rtol=1e-13"},
-        {"learner": "sac", "hypergradient": "dense:damping=0.1"},
         {"learner": "sac", "hypergradient": "pseudo-inverse:rcond=1e-3"},
-        {"learner": "sac", "hypergradient": "nystrom:rank=5,damping=0.1"},
     ],
     ids=str,
 )
