@@ -12,7 +12,7 @@ FAST := $(SHORT) tests/test_rooms.py tests/test_compilation.py tests/implicit/te
 	tests/implicit/test_registry.py tests/tabular/test_mdp.py tests/tabular/test_constructors.py \
 	tests/envs/test_make.py tests/sweeps/test_spec.py
 
-.PHONY: help train test test-fast test-types test-oldest lint docs pages wheel figures mutants clean
+.PHONY: help train test test-fast test-oldest lint docs pages wheel figures mutants clean
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -20,14 +20,11 @@ help:  ## This list
 train: $(STAMP)  ## Train OMD on CartPole: a progress bar, a table, a picture
 	$(BIN)/omd train CartPole-v1
 
-test: $(STAMP)  ## Run the test suite
+test: $(STAMP)  ## Run the test suite, with every annotation of the package executed
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-fast: $(STAMP)  ## Of each room the tests that take seconds: after each edit
 	$(BIN)/python -m pytest -n auto --dist worksteal $(FAST)
-
-test-types: $(STAMP)  ## The test suite with every annotation of the package executed
-	OMD_ANNOTATIONS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 test-oldest:  ## Some tests with the oldest JAX and libraries that pyproject.toml allows
 	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)

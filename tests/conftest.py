@@ -1,6 +1,7 @@
 import ctypes
 import math
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,8 +17,9 @@ import annotations
 import jax
 import pytest
 
-if os.environ.get("OMD_ANNOTATIONS"):  # `make test-types`
-    annotations.execute()
+annotations.execute()
+
+MOST_RESIDENT = 1.5e9
 
 
 def pytest_configure(config):
@@ -37,6 +39,17 @@ def pytest_configure(config):
         os.environ[name.upper()] = str(value)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Programs of tests run for milliseconds but compile for seconds, with XLA's optimisations
+    three times as long: tests, and the processes that they start, go without, but for those marked
+    `as_shipped`."""
+    quick = item.get_closest_marker("as_shipped") is None
+    jax.config.update("jax_disable_most_optimizations", quick)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quick))
+    return (yield)
+
+
 @pytest.fixture(autouse=True)
 def _annotations(request):
     with annotations.ignored() if request.node.get_closest_marker("stand_ins") else nullcontext():
@@ -45,20 +58,22 @@ def _annotations(request):
 
 @pytest.fixture(autouse=True, scope="module")
 def _forget_programs():
-    """Programs, and what their compilation allocated, else stay: 4 GB a worker by the end."""
+    """Programs, and what their compilation allocated, else stay: 4 GB a worker by the end. Small
+    ones that modules share are worth keeping for as long as there is room."""
     yield
-    jax.clear_caches()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).malloc_trim(0)  # glibc's; else two thirds stay with the process
+    if _resident() > MOST_RESIDENT:
+        jax.clear_caches()
+        if sys.platform == "linux":
+            ctypes.CDLL(None).malloc_trim(0)  # glibc's; else two thirds stay with the process
 
 
-@pytest.fixture
-def quick_compilation():
-    """For programs that run for milliseconds but compile for seconds."""
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+def _resident():
+    """Bytes of memory that this process holds; where that can't be read, more than allowed."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return math.inf
 
 
 @pytest.fixture
@@ -71,6 +86,24 @@ def checkpoint_each_chunk(monkeypatch):
         monkeypatch.setattr("omd.runs.checkpoint.CHECKPOINT_SHARE", math.inf)
 
     return call
+
+
+@pytest.fixture
+def kill_at(checkpoint_each_chunk):
+    """A function that gives an `on_report` for `omd.runs.run.start`: it puts what a process that is
+    killed at this step leaves of the run in `path` beside it, in the folder `cut`. The run itself
+    goes on, so that its programs compile once."""
+
+    def kill(step, path):
+        checkpoint_each_chunk()
+
+        def on_report(report):
+            if report.step == step:
+                shutil.copytree(path, path.with_name("cut"))
+
+        return on_report
+
+    return kill
 
 
 @pytest.fixture

@@ -21,8 +21,16 @@ import pandas as pd
 
 from omd.runs import files, folder
 
-SMALL = {"steps": 600, "random-steps": 100, "evaluate-every": 100, "evaluate-episodes": 2,
-         "hidden": 8, "model-hidden": 8, "batch-size": 16, "seeds": 2}  # fmt: skip
+SMALL = {
+    "steps": 600,
+    "random-steps": 100,
+    "evaluate-every": 100,
+    "evaluate-episodes": 2,
+    "hidden": 8,
+    "model-hidden": 8,
+    "batch-size": 16,
+    "seeds": 2,
+}
 SETTINGS = [
     *(word for name, value in SMALL.items() for word in (f"--{name}", str(value))),
     "--quiet",
@@ -48,8 +56,11 @@ def start(words: list[str], out: pathlib.Path) -> subprocess.Popen:
     name = [] if begun else ["--name", "run"]
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, "train", *place, *name],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def wait(process: subprocess.Popen, out: pathlib.Path) -> None:
@@ -87,9 +98,9 @@ def difference(one: pathlib.Path, other: pathlib.Path) -> str:
     names = [n for n in a if n not in b or a[n].tobytes() != b[n].tobytes()]
     if names or a.keys() != b.keys():
         return f"checkpoints differ in {', '.join(names[:3]) or 'names'}"
-    rows = [files.read_frame(path / folder.METRICS) for path in (one, other)]
+    mine, theirs = (files.read_frame(path / folder.METRICS) for path in (one, other))
     try:
-        pd.testing.assert_frame_equal(*rows, check_exact=True)
+        pd.testing.assert_frame_equal(mine, theirs, check_exact=True)
     except AssertionError as error:
         return f"metrics differ: {' '.join(str(error).split())}"
     left = [p.name for p in one.glob(".*.tmp*")]
@@ -113,8 +124,11 @@ def main() -> int:
             words = difference(out / "run", right / "run")
             bad += bool(words)
             state = "at work" if working else "finished"
-            print(f"{number + 1:3}  {name}, killed after {seconds:.2f} s ({state}): "
-                  f"{words or 'the same bits'}", flush=True)  # fmt: skip
+            print(
+                f"{number + 1:3}  {name}, killed after {seconds:.2f} s ({state}): "
+                f"{words or 'the same bits'}",
+                flush=True,
+            )
     print(f"{kills - bad} of {kills} end as the undisturbed run")
     return 1 if bad else 0
 

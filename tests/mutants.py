@@ -45,9 +45,11 @@ def survives(one: dict[str, Any]) -> bool:
         selection = ["-k", one["select"]] if "select" in one else []
         done = subprocess.run(
             [sys.executable, *words, f"tests/{one['test']}", *selection],
-            cwd=ROOT, capture_output=True, text=True,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
             env={**os.environ, "PYTHONPATH": str(copy), "OPENBLAS_NUM_THREADS": "1"},
-        )  # fmt: skip
+        )
     if done.returncode not in (0, 1):  # nothing was run
         raise RuntimeError(done.stdout + done.stderr)
     return done.returncode == 0

@@ -61,8 +61,20 @@ def test_bad_input_is_one_sentence_and_exit_code_2(command, tmp_path, monkeypatc
 
 def test_train_evaluate_list_and_resume(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    small = ["--steps", 200, "--random-steps", 50, "--batch-size", 16, "--evaluate-every", 100,
-             "--evaluate-episodes", 2, "--seeds", 2]  # fmt: skip
+    small = [
+        "--steps",
+        200,
+        "--random-steps",
+        50,
+        "--batch-size",
+        16,
+        "--evaluate-every",
+        100,
+        "--evaluate-episodes",
+        2,
+        "--seeds",
+        2,
+    ]
     code, out, err = command("train", "CartPole-v1", *small, "--name", "small")
     assert code == 0
     assert "OMD on CartPole-v1" in out
@@ -121,8 +133,10 @@ def test_help_stands_under_headings_and_shows_the_learner_s_defaults(command):
 def test_help_on_a_terminal_without_greek_letters():
     done = subprocess.run(
         [sys.executable, "-m", "omd.cli", "train", "--help"],
-        env=os.environ | {"PYTHONIOENCODING": "latin-1"}, capture_output=True, check=True,
-    )  # fmt: skip
+        env=os.environ | {"PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        check=True,
+    )
     assert b"Temperature ? of softmax" in done.stdout
 
 

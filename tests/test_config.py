@@ -54,9 +54,12 @@ def test_bad_values_get_one_sentence(settings, sentence):
 
 def test_settings_survive_json():
     asked = Config(
-        seeds=(3, 5), hypergradient="cg:damping=1e-5,max_steps=100", tau=0.5,
-        objective="omd:constraint_target=moved", env_args="gravity=5.0,name=a",
-    )  # fmt: skip
+        seeds=(3, 5),
+        hypergradient="cg:damping=1e-5,max_steps=100",
+        tau=0.5,
+        objective="omd:constraint_target=moved",
+        env_args="gravity=5.0,name=a",
+    )
     settings = resolve(asked, DISCRETE)
     written = json.loads(json.dumps(stored.to_json(settings)))
     assert stored.from_json(written) == settings
@@ -119,10 +122,17 @@ def test_omd_with_sac_has_defaults_of_its_own():
 
 def test_files_of_version_1_keep_what_they_were_run_with():
     old = {
-        "env": "CartPole-v1", "objective": "omd", "constraint_target": "moved", "start": "warm",
-        "outer_batch": "same", "operator": "hard", "vep_values": 4, "seeds": [0, 1], "tau": 0.5,
+        "env": "CartPole-v1",
+        "objective": "omd",
+        "constraint_target": "moved",
+        "start": "warm",
+        "outer_batch": "same",
+        "operator": "hard",
+        "vep_values": 4,
+        "seeds": [0, 1],
+        "tau": 0.5,
         "hypergradient": "cg:damping=1e-5",
-    }  # fmt: skip
+    }
     settings = stored.from_json(old)
     assert settings.model_output == "state"
     assert settings.objective.constraint_target == "moved"

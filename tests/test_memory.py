@@ -15,19 +15,35 @@ LARGE = {
     "distractors": ["train", "CartPole-v1", "--distractors", "10000000"],
     "seeds": ["train", "CartPole-v1", "--seeds", "100000000"],
     "steps": ["train", "CartPole-v1", "--steps", "1000000000000"],
-    "steps, small buffer": ["train", "CartPole-v1", "--steps", "1000000000000",
-                            "--replay-capacity", "1000"],
+    "steps, small buffer": [
+        "train",
+        "CartPole-v1",
+        "--steps",
+        "1000000000000",
+        "--replay-capacity",
+        "1000",
+    ],
     "batch": ["train", "CartPole-v1", "--batch-size", "1000000000000"],
     "seeds of a sweep": ["sweep", "--seeds", "1000000", "--dry-run"],
     "hidden of a sweep": ["sweep", "--hidden", "64,1000000000", "--dry-run"],
     "grid": ["sweep", "grid.toml", "--dry-run"],
     "seeds of a race": ["sweep", "race.toml"],
-}  # fmt: skip
-GRID = "[[grid]]\n" + "\n".join(
-    f"{name} = [{', '.join(str((i + 1) / 100) for i in range(10))}]"
-    for name in ("tau", "temperature", "epsilon", "learning_rate", "inner_learning_rate",
-                 "discount")
-) + "\nseeds = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]\n"  # fmt: skip
+}
+GRID = (
+    "[[grid]]\n"
+    + "\n".join(
+        f"{name} = [{', '.join(str((i + 1) / 100) for i in range(10))}]"
+        for name in (
+            "tau",
+            "temperature",
+            "epsilon",
+            "learning_rate",
+            "inner_learning_rate",
+            "discount",
+        )
+    )
+    + "\nseeds = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]\n"
+)
 RACE = """[[grid]]
 tau = [0.1, 0.2]
 race = { over = ["tau"], first = 1000000000, keep = 2, more = 1 }

@@ -26,16 +26,22 @@ from omd.config import SETTINGS
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SHORT = {
-    "train": ["--steps", 240, "--random-steps", 60, "--batch-size", 16, "--evaluate-every", 80,
-              "--evaluate-episodes", 2, "--evaluate-max-steps", 50],
-}  # fmt: skip
-SHORT["sweep"] = SHORT["train"]
-QUICK = {
-    "MPLBACKEND": "Agg",
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # programs of commands run for milliseconds
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    "train": [
+        "--steps",
+        240,
+        "--random-steps",
+        60,
+        "--batch-size",
+        16,
+        "--evaluate-every",
+        80,
+        "--evaluate-episodes",
+        2,
+        "--evaluate-max-steps",
+        50,
+    ],
 }
+SHORT["sweep"] = SHORT["train"]
 OPEN_TO_NUMBERS = ("results", "performance")
 """Parts of the site that may hold as many numbers as they like."""
 
@@ -50,12 +56,6 @@ def site():
 @pytest.fixture(scope="module")
 def generated():
     return site().pages()
-
-
-@pytest.fixture(scope="session")
-def programs(tmp_path_factory):
-    """Where commands find what another one compiled."""
-    return tmp_path_factory.mktemp("programs")
 
 
 def name_of(page):
@@ -85,16 +85,12 @@ def is_slow(page):
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=name_of)
-def test_code_of_a_page_runs_and_prints_what_it_shows(
-    page, tmp_path, programs, monkeypatch, capsys
-):
+def test_code_of_a_page_runs_and_prints_what_it_shows(page, tmp_path, monkeypatch, capsys):
     if is_slow(page) != bool(os.environ.get("OMD_SLOW_PAGES")):
         pytest.skip("`make pages` runs the slow pages, `make test` the others")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    for name, value in QUICK.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(programs))
+    monkeypatch.setenv("MPLBACKEND", "Agg")
     (tmp_path / "docs" / "images").mkdir(parents=True)
     for name in ("Makefile", "pyproject.toml"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -123,8 +119,11 @@ def test_code_of_a_page_runs_and_prints_what_it_shows(
             else:
                 done = subprocess.run(
                     ["bash", "-euo", "pipefail", "-c", code],
-                    capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
-                )  # fmt: skip
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                    stdin=subprocess.DEVNULL,
+                )
                 assert done.returncode == 0, f"{code}\n{done.stdout}{done.stderr}"
                 assert shown is None or shape(done.stdout) == shape(shown)
 

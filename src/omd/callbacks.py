@@ -44,6 +44,13 @@ class Evaluation:
         finite = [one for one in returns if math.isfinite(one)]
         return float(np.mean(finite)) if finite else math.nan
 
+    def numbers(self) -> Iterator[tuple[int, str, Any]]:
+        """Seed, name and value of every number of every lane."""
+        for row in self.rows:
+            for name, value in row.items():
+                if name not in LABELS:
+                    yield row["seed"], name, value
+
 
 @dataclasses.dataclass
 class Record:
@@ -139,12 +146,10 @@ class Print(Callback):
     def __call__(self, evaluation: Evaluation) -> None:
         """Print the step, and the mean over lanes of every number."""
         if self._seen % self.every == 0:
-            rows = evaluation.rows
-            means = (
-                f"{name} {np.mean([row[name] for row in rows]):.4g}"
-                for name in rows[0]
-                if name not in LABELS
-            )
+            by_name: dict[str, list[float]] = {}
+            for _, name, value in evaluation.numbers():
+                by_name.setdefault(name, []).append(value)
+            means = (f"{name} {np.mean(values):.4g}" for name, values in by_name.items())
             print(f"step {evaluation.step} of {evaluation.steps}:", ", ".join(means), flush=True)
         self._seen += 1
 
@@ -172,9 +177,8 @@ class TensorBoard(Callback):
 
     def __call__(self, evaluation: Evaluation) -> None:
         """Write the scalars."""
-        for row in evaluation.rows:
-            for name in row.keys() - set(LABELS):
-                self._writer.add_scalar(f"{name}/seed-{row['seed']}", row[name], row["step"])
+        for seed, name, value in evaluation.numbers():
+            self._writer.add_scalar(f"{name}/seed-{seed}", value, evaluation.step)
 
     def end(self) -> None:
         """Close the event file."""
@@ -203,14 +207,8 @@ class WandB(Callback):
 
     def __call__(self, evaluation: Evaluation) -> None:
         """Log one record for all lanes."""
-        self._run.log(
-            {
-                f"seed-{row['seed']}/{name}": row[name]
-                for row in evaluation.rows
-                for name in row.keys() - set(LABELS)
-            },
-            step=evaluation.step,
-        )
+        numbers = {f"seed-{seed}/{name}": value for seed, name, value in evaluation.numbers()}
+        self._run.log(numbers, step=evaluation.step)
 
     def end(self) -> None:
         """Finish the run there."""

@@ -14,7 +14,7 @@ CONTINUOUS = EnvSpec(
 
 
 @pytest.fixture(autouse=True)
-def _float64(quick_compilation):
+def _float64():
     with jax.enable_x64(True):
         yield
 
@@ -24,8 +24,13 @@ def build():
     """An agent with small networks, a state of its own, and hyper-parameters."""
 
     def make(**settings):
-        settings = {"hidden": 6, "model_hidden": 5, "precision": "float64",
-                    "hypergradient": "identity", **settings}  # fmt: skip
+        settings = {
+            "hidden": 6,
+            "model_hidden": 5,
+            "precision": "float64",
+            "hypergradient": "identity",
+            **settings,
+        }
         spec = CONTINUOUS if str(settings.get("learner")).startswith("sac") else SPEC
         config = resolve(Config(**settings), spec)
         agent, hyper = agents.build(config, spec), agents.hyper(config)

@@ -15,9 +15,9 @@ KEY = jax.random.key(4)
 @pytest.mark.parametrize(("moments", "fresh"), [("reset", True), ("keep", False)])
 def test_with_fresh_moments_every_first_step_of_adam_is_the_rate(build, batch, moments, fresh):
     agent, state, hyper = build(inner_optimizer=moments, critics=1)
-    rates = []
+    rates, update = [], jax.jit(agent.update)
     for i in range(3):
-        after, _ = agent.update(state, [batch(i)], KEY, hyper)
+        after, _ = update(state, [batch(i)], KEY, hyper)
         moved = jax.tree.map(lambda a, b: jnp.abs(a - b), after.learner.w, state.learner.w)
         sizes = jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(moved)])
         rates.append(np.asarray(sizes[sizes > 0]) / float(hyper.inner_learning_rate))
@@ -31,7 +31,7 @@ def test_vep_has_five_value_networks_that_never_move(build, batch):
     agent, state, hyper = build(objective="vep")
     assert len(state.constants) == 5
     batches = [batch(i) for i in range(agent.objective.minibatches)]
-    after, _ = agent.update(state, batches, KEY, hyper)
+    after, _ = jax.jit(agent.update)(state, batches, KEY, hyper)
     for mine, theirs in zip(*map(jax.tree.leaves, (after.constants, state.constants)), strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
@@ -48,6 +48,7 @@ class Counter:
         return state, Step(seen, seen, action * 1.0, never, state % 10 == 0)
 
 
+@pytest.mark.stand_ins
 def test_an_evaluation_neither_explores_nor_counts_beyond_its_episode(build):
     agent, state, hyper = build(learner="soft-q:operator=hard", epsilon=1.0, evaluate_episodes=20)
     best = int(agent.learner.greedy(state.learner, jnp.ones((1, 3)))[0])

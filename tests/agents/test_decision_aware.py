@@ -58,15 +58,18 @@ def follow(batches, size):
 @pytest.mark.parametrize(("objective", "learner"), TRAINED)
 def test_each_trains_the_model_with_both_learners(build, batch, objective, learner):
     model = "gaussian" if "samples=3" in objective else "deterministic"
-    agent, state, hyper = build(objective=objective, learner=learner, model=model,
-                                model_output="state")  # fmt: skip
+    agent, state, hyper = build(
+        objective=objective, learner=learner, model=model, model_output="state"
+    )
     size = agent.objective.window
     count = agent.objective.minibatches * size
     batches = follow([batch(i, 8, learner == "sac") for i in range(count)], size)
     after, info = jax.jit(agent.update)(state, batches, KEY, hyper)
     for before, now in ((state.theta, after.theta), (state.learner.w, after.learner.w)):
-        moved = [bool(jnp.any(a != b)) for a, b in
-                 zip(jax.tree.leaves(before), jax.tree.leaves(now), strict=True)]  # fmt: skip
+        moved = [
+            bool(jnp.any(a != b))
+            for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(now), strict=True)
+        ]
         assert any(moved)
     assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(after))
     assert float(info["outer_gradient_norm"]) > 0
@@ -103,8 +106,9 @@ def test_gradients_are_the_slopes_of_the_losses(build, batch, objective, learner
 
 def transition(observation, reward, following, terminated=False):
     one = lambda x: jnp.asarray([x], float)  # noqa: E731
-    return Transition(one(observation), jnp.zeros(1, int), one(reward), one(following),
-                      jnp.asarray([terminated]))  # fmt: skip
+    return Transition(
+        one(observation), jnp.zeros(1, int), one(reward), one(following), jnp.asarray([terminated])
+    )
 
 
 def stub(**given):
@@ -136,8 +140,11 @@ def test_vaml_by_hand():
         return Prediction(made, None, made, batch.observation[:, 0])
 
     context = stub(predict=predict, value=lambda _, s: 10 * s[:, 0])
-    window = [transition([0.0], 1.0, [1.0]), transition([1.0], 2.0, [3.0]),
-              transition([3.0], 4.0, [7.0])]  # fmt: skip
+    window = [
+        transition([0.0], 1.0, [1.0]),
+        transition([1.0], 2.0, [3.0]),
+        transition([3.0], 4.0, [7.0]),
+    ]
 
     def loss(objective, window):
         return float(objective.fit(2.0, window, KEY, STATE, context)[0])
@@ -166,8 +173,15 @@ def test_only_the_calibrated_loss_prefers_the_right_stochastic_model():
     # (σ² − 1)² + 2 σ⁴/k + 2: at k = 2 3.00 for σ = 1, 2.54 for σ = 0.8; calibrated 2.00 and 2.13
     size = 200_000
     draws = jax.random.normal(KEY, (size, 1))
-    window = [Transition(jnp.zeros((size, 1)), jnp.zeros(size, int), jnp.zeros(size), draws,
-                         jnp.zeros(size, bool))]  # fmt: skip
+    window = [
+        Transition(
+            jnp.zeros((size, 1)),
+            jnp.zeros(size, int),
+            jnp.zeros(size),
+            draws,
+            jnp.zeros(size, bool),
+        )
+    ]
 
     def predict(sigma, batch, key):
         mean = jnp.zeros((size, 1))

@@ -17,8 +17,9 @@ def numbers(size, key=KEY):
     observation = jax.random.normal(keys[0], (size, 3)) * jnp.array([1.0, 100.0, 0.01])
     action = jax.random.randint(keys[1], (size,), 0, 2)
     change = jnp.array([1.0, 100.0, 0.01]) * (2.0 * action[:, None] - 1)
-    return Transition(observation, action, 5.0 * action, observation + change,
-                      jnp.zeros(size, bool))  # fmt: skip
+    return Transition(
+        observation, action, 5.0 * action, observation + change, jnp.zeros(size, bool)
+    )
 
 
 def test_statistics_are_those_of_all_that_was_seen():
@@ -34,8 +35,9 @@ def test_statistics_are_those_of_all_that_was_seen():
 @pytest.fixture
 def trained(build):
     """An agent whose ensemble has fitted the transitions above for a while."""
-    agent, state, hyper = build(model="ensemble:members=3,elites=2,hidden=8,layers=3",
-                                objective="mle", learning_rate=1e-2)  # fmt: skip
+    agent, state, hyper = build(
+        model="ensemble:members=3,elites=2,hidden=8,layers=3", objective="mle", learning_rate=1e-2
+    )
     model, optimizer = agent.model, optax.adam(1e-2)
 
     @jax.jit

@@ -54,8 +54,9 @@ def test_actions_keep_to_the_range_and_explore_it_uniformly(sac):
     bits = jax.random.bits(KEY, (4000, learner.action_bits), "uint32")
     noise = jax.vmap(learner.noise)(bits)
     observation = jnp.array([0.1, 2.0, -1.0])
-    act = jax.vmap(lambda n, e: learner.act(state, observation, n, hyper._replace(epsilon=e)),
-                   (0, None))  # fmt: skip
+    act = jax.vmap(
+        lambda n, e: learner.act(state, observation, n, hyper._replace(epsilon=e)), (0, None)
+    )
     for epsilon in (0.0, 2.0):
         actions = np.asarray(act(noise, epsilon))
         assert (actions >= [-1, -3]).all()
@@ -165,9 +166,14 @@ def test_a_step_descends_all_three_losses(sac, batch):
 def test_the_policy_finds_the_best_action_of_a_known_bandit(build, batch):
     """One state, reward −(a − a*)²: after training at true targets the mean is a*."""
     agent, state, hyper = build(
-        learner="sac", objective="none", hidden=32, inner_learning_rate=3e-3, discount=0,
-        tau=0.05, temperature=0.1,
-    )  # fmt: skip
+        learner="sac",
+        objective="none",
+        hidden=32,
+        inner_learning_rate=3e-3,
+        discount=0,
+        tau=0.05,
+        temperature=0.1,
+    )
     best = jnp.array([0.5, -1.0])
     observation = jnp.ones((64, 3))
 

@@ -34,9 +34,12 @@ def test_one_hot_states_give_the_tabular_bellman_operator(operator):
     )
     spec = EnvSpec("tabular", states, actions)
     asked = Config(
-        learner=SoftQ(operator=operator), critics=1, precision="float64", discount=0.9,
+        learner=SoftQ(operator=operator),
+        critics=1,
+        precision="float64",
+        discount=0.9,
         temperature=0.3,
-    )  # fmt: skip
+    )
     config = resolve(asked, spec)
     learner = agents.build(config, spec).learner
     target = learner.init(key, agents.hyper(config)).target

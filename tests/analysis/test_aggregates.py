@@ -7,8 +7,13 @@ from omd.analysis import aggregates
 
 
 def lanes(objective, returns, **task):
-    task = {"env": "CartPole-v1", "model_hidden": 3, "distractors": 0, "distractor_kind": "noise",
-            **task}  # fmt: skip
+    task = {
+        "env": "CartPole-v1",
+        "model_hidden": 3,
+        "distractors": 0,
+        "distractor_kind": "noise",
+        **task,
+    }
     return [
         {"objective": objective, **task, "seed": i, "final_return": r, "initial_return": 20.0}
         for i, r in enumerate(returns)
@@ -16,9 +21,11 @@ def lanes(objective, returns, **task):
 
 
 FINALS = pd.DataFrame(
-    lanes("omd", [120.0, 220.0]) + lanes("mle", [20.0, 220.0])
-    + lanes("omd", [20.0, 20.0], distractors=8) + lanes("mle", [20.0, 70.0], distractors=8)
-)  # fmt: skip
+    lanes("omd", [120.0, 220.0])
+    + lanes("mle", [20.0, 220.0])
+    + lanes("omd", [20.0, 20.0], distractors=8)
+    + lanes("mle", [20.0, 70.0], distractors=8)
+)
 
 
 def test_scores_are_between_the_untrained_return_and_the_best_mean():
@@ -26,8 +33,9 @@ def test_scores_are_between_the_untrained_return_and_the_best_mean():
     assert ends == {"CartPole-v1": {"zero": 20.0, "one": 170.0}}
     np.testing.assert_allclose(found["omd"], [[100 / 150, 200 / 150], [0, 0]])
     assert [aggregates.name_of(task) for task in aggregates.tasks(FINALS)] == [
-        "width 3", "width 3, 8 distractors",
-    ]  # fmt: skip
+        "width 3",
+        "width 3, 8 distractors",
+    ]
 
 
 def test_improvement_and_profiles_by_hand():
@@ -57,9 +65,12 @@ def test_exports_have_the_shapes_that_the_libraries_take():
     assert {name: x.shape for name, x in arrays.items()} == {"omd": (2, 2), "mle": (2, 2)}
     np.testing.assert_allclose(arrays["mle"][:, 1], [0, 50 / 150])
     finals = FINALS.assign(sweep=0, lane=range(8))
-    frame = pd.concat([
-        finals.drop(columns="final_return").assign(step=s, episode_return=float(s)) for s in (0, 9)
-    ])  # fmt: skip
+    frame = pd.concat(
+        [
+            finals.drop(columns="final_return").assign(step=s, episode_return=float(s))
+            for s in (0, 9)
+        ]
+    )
     exported = aggregates.marl_eval(frame, finals)
     run = exported["CartPole-v1"]["width 3, 8 distractors"]["mle"]["seed_1"]
     assert run["step_1"] == {"step_count": 9, "return": [9.0]}

@@ -8,14 +8,21 @@ import sys
 
 import numpy as np
 import pytest
-from killed import killed_at
 
 import omd
 from omd.runs import run as runs
 
 HERE = pathlib.Path(__file__).parent
-SMALL = {"hidden": 8, "model_hidden": 4, "batch_size": 16, "random_steps": 40, "steps": 120,
-         "evaluate_every": 40, "evaluate_episodes": 2, "evaluate_max_steps": 30}  # fmt: skip
+SMALL = {
+    "hidden": 8,
+    "model_hidden": 4,
+    "batch_size": 16,
+    "random_steps": 40,
+    "steps": 120,
+    "evaluate_every": 40,
+    "evaluate_episodes": 2,
+    "evaluate_max_steps": 30,
+}
 PARTS = {
     "objective": {"objective": "my_parts:IterVaml:weight=0.5"},
     "learner": {"env": "Pendulum-v1", "learner": "my_td3:Td3:smoothing=0.1"},
@@ -26,21 +33,19 @@ PARTS = {
 
 
 @pytest.fixture(autouse=True)
-def _importable(monkeypatch, quick_compilation):
+def _importable(monkeypatch):
     monkeypatch.syspath_prepend(str(HERE))
 
 
 @pytest.mark.parametrize("kind", PARTS)
-def test_a_part_of_one_s_own_trains_is_evaluated_and_resumes(tmp_path, kind, checkpoint_each_chunk):
+def test_a_part_of_one_s_own_trains_is_evaluated_and_resumes(tmp_path, kind, kill_at):
     config = omd.Config(**{**SMALL, **PARTS[kind]})
-    whole = omd.train(config, out=tmp_path, name="whole", progress=False)
+    at_80 = kill_at(80, tmp_path / "whole")
+    whole = runs.start(config, out=tmp_path, name="whole", on_report=at_80)
     assert whole.finished
     assert np.isfinite(whole.metrics["episode_return"]).all()
     assert len(omd.load(whole.path).evaluate(2)) == 1
 
-    checkpoint_each_chunk()
-    with killed_at(80):
-        runs.start(config, out=tmp_path, name="cut")
     resumed = omd.train(resume=tmp_path / "cut", progress=False)
     one, other = (r.metrics.select_dtypes("number") for r in (whole, resumed))
     np.testing.assert_array_equal(one.to_numpy(float), other.to_numpy(float))
@@ -50,13 +55,18 @@ def test_a_part_of_one_s_own_trains_is_evaluated_and_resumes(tmp_path, kind, che
 def test_a_part_of_one_s_own_is_an_axis_of_a_sweep(tmp_path, kind, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(HERE))
     text = PARTS[kind][kind]
-    other = {"objective": "mle", "learner": "sac"}[kind]
+    values = {"objective": [text, "mle"], "learner": [text]}[kind]
     options = {k: [v] for k, v in {**SMALL, **PARTS[kind], "steps": 60}.items()}
-    done = omd.sweep(None, options={**options, kind: [text, other]}, out=tmp_path / "s",
-                     workers=1, progress=False)  # fmt: skip
+    done = omd.sweep(
+        None,
+        options={**options, kind: values},
+        out=tmp_path / "s",
+        workers=1,
+        progress=False,
+    )
     frame = omd.results(done.path)
     assert set(frame["status"]) == {"finished"}
-    assert set(frame[kind]) == {text, other}
+    assert set(frame[kind]) == set(values)
 
 
 def omd_command(folder, *words):
@@ -68,9 +78,18 @@ def test_the_command_line_finds_parts_beside_it_and_says_when_they_are_gone(tmp_
     shutil.copy(HERE / "my_parts.py", tmp_path)
     sizes = [w for k, v in SMALL.items() for w in (f"--{k.replace('_', '-')}", str(v))]
     done = omd_command(
-        tmp_path, "train", "my_parts:Corridor", "--env-args", "length=3", "--objective",
-        "my_parts:IterVaml:weight=0.3", *sizes, "--name", "mine", "--quiet",
-    )  # fmt: skip
+        tmp_path,
+        "train",
+        "my_parts:Corridor",
+        "--env-args",
+        "length=3",
+        "--objective",
+        "my_parts:IterVaml:weight=0.3",
+        *sizes,
+        "--name",
+        "mine",
+        "--quiet",
+    )
     assert done.returncode == 0, done.stderr
     (tmp_path / "my_parts.py").unlink()
     shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)

@@ -29,8 +29,11 @@ def test_figure_1_is_drawn_from_the_stored_sweep(tmp_path):
 
 def test_a_median_is_not_moved_by_an_outlier_and_its_band_is_the_quartiles():
     values = [1.0, 2.0, 3.0, 4.0, 1e9]
-    rows = [{"sweep": 0, "lane": lane, "step": step, "x": value}
-            for step in (0, 10) for lane, value in enumerate(values)]  # fmt: skip
+    rows = [
+        {"sweep": 0, "lane": lane, "step": step, "x": value}
+        for step in (0, 10)
+        for lane, value in enumerate(values)
+    ]
     axes = Figure().subplots()
     draw_over_steps(axes, pd.DataFrame(rows), "x", "red", "x", 1, centre="median")
     np.testing.assert_array_equal(axes.lines[0].get_ydata(), [3.0, 3.0])

@@ -19,19 +19,28 @@ def run(tmp_path):
 
     def make(name, seeds=(0, 1), offset=0.0, until=100, **settings):
         asked = Config(
-            env="HalfCheetah-v5", seeds=seeds, steps=100, random_steps=20, evaluate_every=5,
+            env="HalfCheetah-v5",
+            seeds=seeds,
+            steps=100,
+            random_steps=20,
+            evaluate_every=5,
             **{"batch_size": 16, **settings},
-        )  # fmt: skip
+        )
         config = resolve(asked, EnvSpec("HalfCheetah-v5", 17, None, 6, (-1.0,) * 6, (1.0,) * 6))
         folder = tmp_path / name
         folder.mkdir()
         files.write_json(folder / "config.json", stored.to_json(config))
         rows = [
-            {"lane": i, "seed": seed, "step": step, "diverged": False,
-             "episode_return": offset + seed + step}
+            {
+                "lane": i,
+                "seed": seed,
+                "step": step,
+                "diverged": False,
+                "episode_return": offset + seed + step,
+            }
             for i, seed in enumerate(config.seed_list)
             for step in range(0, until + 1, 5)
-        ]  # fmt: skip
+        ]
         files.write_frame(folder / "metrics.parquet", pd.DataFrame(rows))
         return folder
 
@@ -55,14 +64,26 @@ def test_points_are_means_of_the_last_ten_evaluations(run, tmp_path, monkeypatch
     assert sorted(p.suffix for p in paths) == [".csv", ".json", ".pdf", ".png"]
     with (tmp_path / "out" / "figure-8.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["panel", "objective", "model_hidden", "distractors", "seed", "step",
-                             "episode_return"]  # fmt: skip
+    assert list(rows[0]) == [
+        "panel",
+        "objective",
+        "model_hidden",
+        "distractors",
+        "seed",
+        "step",
+        "episode_return",
+    ]
     points = {(r["panel"], r["objective"], r["model_hidden"], r["distractors"]) for r in rows}
     assert points == {
-        ("left", "omd", "64", "0"), ("left", "omd", "3", "0"), ("left", "mle", "64", "0"),
-        ("right", "omd", "64", "0"), ("right", "omd", "64", "32"), ("right", "mle", "64", "0"),
-        ("left", "none", "", "0"), ("right", "none", "", "0"),
-    }  # fmt: skip
+        ("left", "omd", "64", "0"),
+        ("left", "omd", "3", "0"),
+        ("left", "mle", "64", "0"),
+        ("right", "omd", "64", "0"),
+        ("right", "omd", "64", "32"),
+        ("right", "mle", "64", "0"),
+        ("left", "none", "", "0"),
+        ("right", "none", "", "0"),
+    }
     # steps 55, 60, …, 100 of seeds 0 and 1
     left = {c.get_label(): c for c in drawn[0].containers}
     np.testing.assert_allclose(left["OMD"].lines[0].get_ydata(), [68, 78])

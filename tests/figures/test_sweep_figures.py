@@ -1,7 +1,6 @@
 import csv
 import json
 import os
-import pathlib
 
 import numpy as np
 import pandas as pd
@@ -17,8 +16,15 @@ from omd.reports.paper_settings import differences
 from omd.sweeps.store import Sweep
 from omd.sweeps.trained import Trained
 
-BASE = {"hidden": 8, "batch_size": 16, "random_steps": 50, "steps": 200, "evaluate_every": 100,
-        "evaluate_episodes": 2, "seeds": 2}  # fmt: skip
+BASE = {
+    "hidden": 8,
+    "batch_size": 16,
+    "random_steps": 50,
+    "steps": 200,
+    "evaluate_every": 100,
+    "evaluate_episodes": 2,
+    "seeds": 2,
+}
 GRIDS = [
     {"objective": ["omd", "mle"], "model_hidden": [1, 3]},
     {"objective": "omd", "hypergradient": "cg:max_steps=2", "model_hidden": 3},
@@ -30,10 +36,7 @@ GRIDS = [
 def folder(tmp_path_factory):
     """A finished sweep that figures 4, 5 and 7 can be drawn from."""
     path = tmp_path_factory.mktemp("sweeps") / "mine"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-        patch.setenv("PYTHONPATH", str(pathlib.Path(omd.__file__).parents[1]))
-        omd.sweep({"base": BASE, "grid": GRIDS}, out=path, workers=2, progress=False)
+    omd.sweep({"base": BASE, "grid": GRIDS}, out=path, workers=2, progress=False)
     return path
 
 
@@ -58,10 +61,12 @@ def check(out, number, paths, columns):
 def test_figure_4(folder, tmp_path):
     paths = figure_4.make(tmp_path, budget="smoke", sweeps=[folder])
     found = check(
-        tmp_path, 4, paths,
+        tmp_path,
+        4,
+        paths,
         "panel,objective,model_hidden,distractors,seed,inner_learning_rate,tau,final_return,"
         "best_window_return,draw",
-    )  # fmt: skip
+    )
     assert {r["panel"] for r in found} == {"left"}
     frame = omd.results(folder)
     mine = frame[
@@ -79,9 +84,7 @@ def test_figure_4(folder, tmp_path):
 
 def test_figure_5_reads_the_trained_models(folder, tmp_path):
     paths = figure_5.make(tmp_path, budget="smoke", sweeps=[folder])
-    found = check(
-        tmp_path, 5, paths, "objective,model_hidden,seed,step,model_mse,episode_return"
-    )  # fmt: skip
+    found = check(tmp_path, 5, paths, "objective,model_hidden,seed,step,model_mse,episode_return")
     assert {r["objective"] for r in found} == {"omd", "mle", "random"}
     predicted = pd.read_csv(tmp_path / "figure-5-predictions.csv")
     assert set(predicted["source"]) == {"true", "omd", "mle"}
@@ -128,11 +131,13 @@ def test_the_best_setting_is_chosen_at_each_point():
         [
             {"objective": o, "inner_learning_rate": lr, "tau": 0.01, "seed": s, "final_return": r}
             for o, lr, returns in (
-                ("omd", 1e-3, (1.0, 9.0)), ("omd", 3e-3, (4.0, 7.0)), ("mle", 1e-3, (2.0, 2.0)),
+                ("omd", 1e-3, (1.0, 9.0)),
+                ("omd", 3e-3, (4.0, 7.0)),
+                ("mle", 1e-3, (2.0, 2.0)),
             )
             for s, r in enumerate(returns)
         ]
-    )  # fmt: skip
+    )
     chosen = sweeps.best(finals, ["objective"])
     omd_rows = chosen[chosen["objective"] == "omd"]
     assert omd_rows["final_return"].tolist() == [4.0, 7.0]
@@ -141,15 +146,25 @@ def test_the_best_setting_is_chosen_at_each_point():
 
 def test_claims_say_what_the_intervals_say():
     def returns(objective, values, **columns):
-        return [{"objective": objective, "distractors": 0, "model_hidden": 1, "final_return": v,
-                 "initial_return": 20.0, **columns} for v in values]  # fmt: skip
+        return [
+            {
+                "objective": objective,
+                "distractors": 0,
+                "model_hidden": 1,
+                "final_return": v,
+                "initial_return": 20.0,
+                **columns,
+            }
+            for v in values
+        ]
 
     frame = pd.DataFrame(
-        returns("omd", [400, 410, 420, 430]) + returns("mle", [100, 110, 105, 95])
+        returns("omd", [400, 410, 420, 430])
+        + returns("mle", [100, 110, 105, 95])
         + returns("omd", [90, 120, 60], distractors=64)
         + returns("mle", [300, 310, 320], distractors=64)
         + returns("vep", [19, 22, 18, 21], distractors=64)
-    )  # fmt: skip
+    )
     found = {(r["claim"], r["at"]): r for r in claims.of_figure_4(frame)}
     small = found["OMD above MLE with small models", "width 1"]
     assert small["estimate"] == pytest.approx(312.5)
@@ -158,8 +173,9 @@ def test_claims_say_what_the_intervals_say():
     noisy = found["OMD above MLE with many distractors", "64 distractors"]
     assert noisy["outcome"] == "contradicted"
     assert found["VEP fails with many distractors", "64 distractors"]["outcome"] in (
-        "holds", "not contradicted",
-    )  # fmt: skip
+        "holds",
+        "not contradicted",
+    )
     assert "| width 1 | return, OMD − MLE | 312 [" in claims.markdown(list(found.values()))
 
 

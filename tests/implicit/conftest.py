@@ -6,8 +6,3 @@ import pytest
 def float64():
     with jax.enable_x64(True):
         yield
-
-
-@pytest.fixture(autouse=True)
-def _quick(quick_compilation):
-    pass

@@ -55,8 +55,10 @@ def test_gmres_transposes_its_preconditioner_in_forward_mode():
         return implicit.root(
             lambda w, theta: matrix @ w - theta,
             lambda w0, theta: jnp.linalg.solve(matrix, theta),
-            jnp.zeros(8), theta, hypergradient=method,
-        )  # fmt: skip
+            jnp.zeros(8),
+            theta,
+            hypergradient=method,
+        )
 
     want = np.linalg.inv(matrix)
     for mode in (jax.jacfwd, jax.jacrev):
@@ -82,8 +84,11 @@ def test_a_warm_start_is_carried_from_step_to_step(method):
         return implicit.hypergradient(
             lambda w, theta: jnp.sum((w - goal) ** 2),
             lambda w, theta: matrix @ w - theta,
-            w, theta, method=method, adjoint_init=init,
-        )  # fmt: skip
+            w,
+            theta,
+            method=method,
+            adjoint_init=init,
+        )
 
     @jax.jit
     def descend(theta, warm):
@@ -127,9 +132,14 @@ def test_root_takes_a_warm_start_and_reports_the_next():
 
     def loss(theta):
         w = implicit.root(
-            lambda w, theta: 2 * w - theta, lambda w0, theta: theta / 2, jnp.zeros(3), theta,
-            hypergradient=implicit.CG(), adjoint_init=jnp.full(3, 0.5), on_report=seen.append,
-        )  # fmt: skip
+            lambda w, theta: 2 * w - theta,
+            lambda w0, theta: theta / 2,
+            jnp.zeros(3),
+            theta,
+            hypergradient=implicit.CG(),
+            adjoint_init=jnp.full(3, 0.5),
+            on_report=seen.append,
+        )
         return jnp.sum(w)
 
     np.testing.assert_allclose(jax.grad(loss)(jnp.ones(3)), 0.5)
@@ -138,9 +148,12 @@ def test_root_takes_a_warm_start_and_reports_the_next():
     np.testing.assert_allclose(seen[-1].solution, 0.5)
     with pytest.raises(InputError, match="adjoint_init does not match w"):
         implicit.hypergradient(
-            lambda w, t: jnp.sum(w), lambda w, t: w - t, jnp.ones(3), jnp.ones(3),
+            lambda w, t: jnp.sum(w),
+            lambda w, t: w - t,
+            jnp.ones(3),
+            jnp.ones(3),
             adjoint_init=jnp.ones(2),
-        )  # fmt: skip
+        )
 
 
 @pytest.mark.parametrize("method", [None, implicit.GMRES(rtol=1e-10)], ids=["default", "gmres"])
@@ -163,9 +176,14 @@ def test_newtons_factors_are_used_again(method):
 
     def solution(theta):
         return implicit.root(
-            constraint, newton, jnp.zeros(2), theta,
-            hypergradient=method, has_factors=True, on_report=seen.append,
-        )  # fmt: skip
+            constraint,
+            newton,
+            jnp.zeros(2),
+            theta,
+            hypergradient=method,
+            has_factors=True,
+            on_report=seen.append,
+        )
 
     theta = jnp.array([1.0, -0.5])
     w = solution(theta)
@@ -179,14 +197,22 @@ def test_newtons_factors_are_used_again(method):
 def test_factors_need_a_method_that_takes_them():
     with pytest.raises(InputError, match="Dense takes no preconditioner"):
         implicit.root(
-            lambda w, t: w - t, lambda w0, t: (t, lambda v: v), jnp.zeros(2), jnp.ones(2),
-            hypergradient=implicit.Dense(), has_factors=True,
-        )  # fmt: skip
+            lambda w, t: w - t,
+            lambda w0, t: (t, lambda v: v),
+            jnp.zeros(2),
+            jnp.ones(2),
+            hypergradient=implicit.Dense(),
+            has_factors=True,
+        )
     with pytest.raises(InputError, match=r"return a triple \(w, inverse, extra\)"):
         implicit.root(
-            lambda w, t: w - t, lambda w0, t: (t, lambda v: v), jnp.zeros(2), jnp.ones(2),
-            has_factors=True, has_aux=True,
-        )  # fmt: skip
+            lambda w, t: w - t,
+            lambda w0, t: (t, lambda v: v),
+            jnp.zeros(2),
+            jnp.ones(2),
+            has_factors=True,
+            has_aux=True,
+        )
 
 
 def test_refinement_with_a_rough_inverse():
@@ -259,9 +285,12 @@ def test_a_jacobian_by_blocks_can_be_differentiated_and_its_failure_is_seen():
             constraint, lambda w0, theta: solution(theta), jnp.zeros(2), theta, hypergradient=method
         )
         return implicit.jacobian(
-            lambda w, theta: jnp.stack([w[0] ** 2, w[1], theta[1]]), constraint, w, theta,
+            lambda w, theta: jnp.stack([w[0] ** 2, w[1], theta[1]]),
+            constraint,
+            w,
+            theta,
             method=method,
-        )[0]  # fmt: skip
+        )[0]
 
     def want(theta):
         w = solution(theta)

@@ -78,9 +78,13 @@ def test_identity_adds_no_product():
     def through_root(w, theta):
         def loss(theta):
             w_star = implicit.root(
-                problem.constraint, lambda w, *_: w, w, theta, *aux,
+                problem.constraint,
+                lambda w, *_: w,
+                w,
+                theta,
+                *aux,
                 hypergradient=implicit.Identity(),
-            )  # fmt: skip
+            )
             return problem.outer_loss(w_star, theta, *aux)
 
         return jax.grad(loss)(theta)

@@ -86,9 +86,11 @@ def test_equal_samples_with_large_derivatives_are_no_trouble():
     rows = 1e3 * jax.random.normal(jax.random.key(0), (50, 4), jnp.float32)
     a = jnp.concatenate([rows, rows])
     problem = implicit.LeastSquares(
-        lambda v: a.T @ (a @ v), lambda v: (a @ v)[None], lambda z: a.T @ z[0],
+        lambda v: a.T @ (a @ v),
+        lambda v: (a @ v)[None],
+        lambda z: a.T @ z[0],
         lambda: (a @ a.T)[None],
-    )  # fmt: skip
+    )
     residual = jax.random.normal(jax.random.key(1), (100,), jnp.float32)
     # with the damping alone, rounding makes the matrix indefinite
     assert np.isnan(np.linalg.norm(jnp.linalg.cholesky(a @ a.T + 1e-6 * jnp.eye(100))))
@@ -105,9 +107,12 @@ def test_equal_samples_with_large_derivatives_are_no_trouble():
 def test_other_constraints_and_bad_damping_are_refused():
     with pytest.raises(InputError, match="gauss-newton needs a constraint that is known to be"):
         implicit.hypergradient(
-            lambda w, theta: w @ w, lambda w, theta: w - theta, jnp.ones(2), jnp.ones(2),
+            lambda w, theta: w @ w,
+            lambda w, theta: w - theta,
+            jnp.ones(2),
+            jnp.ones(2),
             method=implicit.GaussNewton(),
-        )  # fmt: skip
+        )
     with pytest.raises(InputError, match=r"damping of gauss-newton is 0.0: .* above 0"):
         implicit.GaussNewton(damping=0.0)
 

@@ -9,10 +9,15 @@ from omd import implicit
 from omd.errors import InputError
 
 _METHODS = [
-    implicit.CG(rtol=1e-4), implicit.NormalCG(rtol=1e-4), implicit.GMRES(rtol=1e-4),
-    implicit.Dense(), implicit.PseudoInverse(), implicit.Nystrom(4, damping=1e-6),
-    implicit.Neumann(100, 0.4), implicit.Identity(),
-]  # fmt: skip
+    implicit.CG(rtol=1e-4),
+    implicit.NormalCG(rtol=1e-4),
+    implicit.GMRES(rtol=1e-4),
+    implicit.Dense(),
+    implicit.PseudoInverse(),
+    implicit.Nystrom(4, damping=1e-6),
+    implicit.Neumann(100, 0.4),
+    implicit.Identity(),
+]
 
 
 def _loss(method, w0):
@@ -22,8 +27,10 @@ def _loss(method, w0):
         w = implicit.root(
             lambda w, t: jax.tree.map(lambda a, b: (2 * a - b).astype(a.dtype), w, t),
             lambda w0, t: jax.tree.map(lambda a, b: (b / 2).astype(a.dtype), w0, t),
-            w0, theta, hypergradient=method,
-        )  # fmt: skip
+            w0,
+            theta,
+            hypergradient=method,
+        )
         return sum(jnp.sum(leaf).astype(jnp.float32) for leaf in jax.tree.leaves(w))
 
     return loss
@@ -48,8 +55,10 @@ def test_every_precision(method, dtypes):
     explicit, _ = implicit.hypergradient(
         lambda w, t: sum(jnp.sum(x).astype(jnp.float32) for x in jax.tree.leaves(w)),
         lambda w, t: jax.tree.map(lambda a, b: 2 * a - b, w, t),
-        jax.tree.map(lambda x: x / 2, theta), theta, method=method,
-    )  # fmt: skip
+        jax.tree.map(lambda x: x / 2, theta),
+        theta,
+        method=method,
+    )
     for key, dtype in zip("ab", dtypes, strict=True):
         assert explicit[key].dtype == dtype
         np.testing.assert_allclose(explicit[key].astype(float), want, rtol=1e-2)
@@ -59,9 +68,12 @@ def test_half_precision_is_solved_in_float32():
     """Eigenvalues from 1 to 100: a product rounded to bfloat16 would not get below 1e-3."""
     scales = jnp.linspace(1, 100, 8).astype(jnp.bfloat16)
     _, report = implicit.hypergradient(
-        lambda w, t: jnp.sum(w), lambda w, t: scales * w - t,
-        jnp.ones(8, jnp.bfloat16), jnp.ones(8, jnp.bfloat16), method=implicit.CG(rtol=1e-5),
-    )  # fmt: skip
+        lambda w, t: jnp.sum(w),
+        lambda w, t: scales * w - t,
+        jnp.ones(8, jnp.bfloat16),
+        jnp.ones(8, jnp.bfloat16),
+        method=implicit.CG(rtol=1e-5),
+    )
     assert report.residual.dtype == jnp.float32
     assert report.residual < 1e-5
 
@@ -78,9 +90,12 @@ def test_a_solve_alone_takes_mixed_precision(method):
 def test_python_numbers_neither_lose_nor_gain_precision():
     with jax.enable_x64(True):
         w = implicit.root(
-            lambda w, t, c: w - c * t, lambda w0, t, c: c * t, jnp.zeros(2, jnp.float32),
-            jnp.ones(2, jnp.float32), 2,
-        )  # fmt: skip
+            lambda w, t, c: w - c * t,
+            lambda w0, t, c: c * t,
+            jnp.zeros(2, jnp.float32),
+            jnp.ones(2, jnp.float32),
+            2,
+        )
         assert w.dtype == jnp.float32
         gradient = jax.grad(
             lambda t: implicit.root(lambda w, t: w - 2 * t, lambda w0, t: 2 * t, 0.0, t)
@@ -95,10 +110,13 @@ def test_a_python_float_beside_float32_stays_weak():
     def loss(theta):
         return jnp.sum(
             implicit.root(
-                lambda w, t, c: w - c * t, lambda w0, t, c: c * t,
-                jnp.zeros(2, jnp.float32), theta, 0.5,
+                lambda w, t, c: w - c * t,
+                lambda w0, t, c: c * t,
+                jnp.zeros(2, jnp.float32),
+                theta,
+                0.5,
             )
-        )  # fmt: skip
+        )
 
     gradient = jax.grad(loss)(jnp.ones(2, jnp.float32))
     assert gradient.dtype == jnp.float32
@@ -128,8 +146,10 @@ def test_a_leaf_of_the_constraint_without_theta():
         w = implicit.root(
             lambda w, t: {"a": w["a"] - 2 * t, "b": w["b"] - w["a"] ** 2, "c": w["c"] - 1},
             lambda w0, t: {"a": 2 * t, "b": 4 * t**2, "c": 1.0},
-            {"a": 0.0, "b": 0.0, "c": 0.0}, t, hypergradient=implicit.Dense(),
-        )  # fmt: skip
+            {"a": 0.0, "b": 0.0, "c": 0.0},
+            t,
+            hypergradient=implicit.Dense(),
+        )
         return w["b"] + w["c"]
 
     for mode in (jax.grad, jax.jacfwd):
@@ -152,8 +172,10 @@ def test_second_derivatives_where_constraint_and_loss_are_linear_in_w():
         return implicit.root(
             lambda w, t: {"a": w["a"] - t**2, "b": w["b"] - t},
             lambda w0, t: {"a": t**2, "b": t},
-            {"a": jnp.zeros(2), "b": jnp.zeros(2)}, t, hypergradient=implicit.Dense(),
-        )  # fmt: skip
+            {"a": jnp.zeros(2), "b": jnp.zeros(2)},
+            t,
+            hypergradient=implicit.Dense(),
+        )
 
     def half(t):
         w = solution(t)
@@ -170,9 +192,12 @@ def test_second_derivatives_where_constraint_and_loss_are_linear_in_w():
 )
 def test_a_w_without_an_entry(method):
     gradient, report = implicit.hypergradient(
-        lambda w, t: jnp.sum(w) + jnp.sum(t), lambda w, t: 2 * w, jnp.zeros(0), jnp.ones(2),
+        lambda w, t: jnp.sum(w) + jnp.sum(t),
+        lambda w, t: 2 * w,
+        jnp.zeros(0),
+        jnp.ones(2),
         method=method,
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(gradient, 1.0)
     assert not report.failed
 
@@ -180,9 +205,12 @@ def test_a_w_without_an_entry(method):
 def test_a_first_guess_may_be_of_any_precision():
     for guess in (jnp.zeros(2, int), np.zeros(2, np.float32), jnp.zeros(2)):
         gradient, _ = implicit.hypergradient(
-            lambda w, t: jnp.sum(w), lambda w, t: 2 * w - t, jnp.ones(2, jnp.float32),
-            jnp.ones(2, jnp.float32), adjoint_init=guess,
-        )  # fmt: skip
+            lambda w, t: jnp.sum(w),
+            lambda w, t: 2 * w - t,
+            jnp.ones(2, jnp.float32),
+            jnp.ones(2, jnp.float32),
+            adjoint_init=guess,
+        )
         assert gradient.dtype == jnp.float32
         np.testing.assert_allclose(gradient, 0.5, rtol=1e-5)
 

@@ -329,8 +329,10 @@ def test_settings_are_declared_and_numpys_numbers_are_numbers():
     )
     method = implicit.GMRES(np.float32(0.5), restart=np.int64(3), max_restarts=jnp.array(2))
     assert [type(x) for x in (method.damping, method.restart, method.max_restarts)] == [
-        float, int, int,
-    ]  # fmt: skip
+        float,
+        int,
+        int,
+    ]
     assert implicit.Nystrom(seed=jnp.array(3)).seed.dtype == jnp.int64
 
 

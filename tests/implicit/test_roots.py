@@ -141,8 +141,12 @@ def test_inside_a_training_loop_with_plain_numbers():
     def loss(theta, key):
         w = implicit.root(
             lambda w, theta, factor: w**3 + w - theta * factor,
-            newton, jax.random.normal(key), theta, 2.0, hypergradient=implicit.CG(),
-        )  # fmt: skip
+            newton,
+            jax.random.normal(key),
+            theta,
+            2.0,
+            hypergradient=implicit.CG(),
+        )
         return (w - 0.7) ** 2
 
     @jax.jit
@@ -284,8 +288,13 @@ def test_unrolled_depends_on_its_steps():
     np.testing.assert_allclose(one[0], _X)  # ∂step/∂θ alone
     assert Status(int(one[1].status)) == Status.NOT_CHECKED
     sizes = [
-        len(str(jax.make_jaxpr(lambda t, k=k: implicit.Unrolled(k).run(_contraction, _W0, t, _X))(
-            _THETA)))
+        len(
+            str(
+                jax.make_jaxpr(lambda t, k=k: implicit.Unrolled(k).run(_contraction, _W0, t, _X))(
+                    _THETA
+                )
+            )
+        )
         for k in (10, 99)
-    ]  # fmt: skip
+    ]
     assert sizes[0] == sizes[1]  # a scan, not a Python loop

@@ -52,8 +52,10 @@ def _value(theta):
     w = implicit.root(
         lambda w, theta: jax.grad(_inner)(w, theta, _all(_TRAIN)),
         lambda w0, theta: _solution(theta),
-        jnp.zeros(4), theta, hypergradient=implicit.Dense(),
-    )  # fmt: skip
+        jnp.zeros(4),
+        theta,
+        hypergradient=implicit.Dense(),
+    )
     return _outer(w, theta, _all(_HELD_OUT))
 
 
@@ -65,19 +67,24 @@ def test_its_mean_over_minibatches_is_the_truncated_series_of_all_data():
     want, _ = implicit.hypergradient(
         lambda w, theta: _outer(w, theta, _all(_HELD_OUT)),
         lambda w, theta: jax.grad(_inner)(w, theta, _all(_TRAIN)),
-        w, _THETA, method=implicit.Neumann(3, step),
-    )  # fmt: skip
+        w,
+        _THETA,
+        method=implicit.Neumann(3, step),
+    )
     indices = jnp.asarray(list(itertools.product(range(8), repeat=2)))
 
     @jax.jit
     def one(pair, cross, outer):
         return implicit.stochastic_neumann(
-            _outer, _inner, w, _THETA,
+            _outer,
+            _inner,
+            w,
+            _THETA,
             outer_batch=jax.tree.map(lambda x: jnp.asarray(x)[outer], _HELD_OUT),
             cross_batch=jax.tree.map(lambda x: jnp.asarray(x)[cross], _TRAIN),
             batches=jax.tree.map(lambda x: jnp.asarray(x)[pair], _TRAIN),
             step=step,
-        )  # fmt: skip
+        )
 
     every = jnp.arange(8)
     grid = jax.vmap(jax.vmap(jax.vmap(one, (0, None, None)), (None, 0, None)), (None, None, 0))
@@ -124,12 +131,14 @@ def test_variance_reduction_beats_it_at_the_same_constant_steps():
     def run():
         one, _ = jax.lax.scan(
             lambda s, ij: (soba.update(s, pick(_TRAIN, ij[0]), pick(_HELD_OUT, ij[1])), None),
-            soba.init(jnp.zeros(4), jnp.asarray(_THETA)), drawn,
-        )  # fmt: skip
+            soba.init(jnp.zeros(4), jnp.asarray(_THETA)),
+            drawn,
+        )
         other, _ = jax.lax.scan(
             lambda s, ij: (saba.update(s, _TRAIN, ij[0], _HELD_OUT, ij[1]), None),
-            saba.init(jnp.zeros(4), jnp.asarray(_THETA), _TRAIN, _HELD_OUT), drawn,
-        )  # fmt: skip
+            saba.init(jnp.zeros(4), jnp.asarray(_THETA), _TRAIN, _HELD_OUT),
+            drawn,
+        )
         return one.theta, other.theta
 
     def error(theta):

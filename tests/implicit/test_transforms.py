@@ -67,14 +67,14 @@ _TRANSFORMS = {
     "reverse over forward": lambda f: jax.jacrev(jax.jacfwd(f)),
     "third": lambda f: jax.jacfwd(jax.hessian(f)),
     "vmap": lambda f: lambda t: jax.vmap(jax.grad(f))(jnp.stack([t, 2 * t])),
-    "grad of vmap": lambda f: lambda t: jax.grad(
-        lambda many: jnp.sum(jax.vmap(f)(many))
-    )(jnp.stack([t, 2 * t])),
-    "scan": lambda f: lambda t: jax.lax.scan(
-        lambda t, _: (t - 0.1 * jax.grad(f)(t), f(t)), t, length=3
+    "grad of vmap": lambda f: (
+        lambda t: jax.grad(lambda many: jnp.sum(jax.vmap(f)(many)))(jnp.stack([t, 2 * t]))
+    ),
+    "scan": lambda f: (
+        lambda t: jax.lax.scan(lambda t, _: (t - 0.1 * jax.grad(f)(t), f(t)), t, length=3)
     ),
     "checkpoint": lambda f: jax.grad(jax.checkpoint(f)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32], ids=["float64", "float32"])
@@ -159,10 +159,12 @@ _ILL_POSED = {
         "used all its steps|stopped by itself",
     ),
     "CG with too few steps": (
-        jnp.diag(jnp.array([1.0, 1e-4])), implicit.CG(max_steps=1), "used all its steps",
+        jnp.diag(jnp.array([1.0, 1e-4])),
+        implicit.CG(max_steps=1),
+        "used all its steps",
     ),
     "a Jacobian that isn't finite": (jnp.full((2, 2), jnp.nan), implicit.GMRES(), "not finite"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("jit", [False, True], ids=["eager", "jit"])
@@ -174,9 +176,13 @@ def test_a_failed_solve_raises(name, jit):
     def root_gradient(theta, throw):
         def loss(theta):
             w = implicit.root(
-                lambda w, theta: matrix @ (w - theta), lambda w0, theta: theta, jnp.zeros(2), theta,
-                hypergradient=method, throw=throw,
-            )  # fmt: skip
+                lambda w, theta: matrix @ (w - theta),
+                lambda w0, theta: theta,
+                jnp.zeros(2),
+                theta,
+                hypergradient=method,
+                throw=throw,
+            )
             return goal @ w
 
         return jax.grad(loss)(theta)
@@ -185,8 +191,11 @@ def test_a_failed_solve_raises(name, jit):
         return implicit.hypergradient(
             lambda w, theta: goal @ w,
             lambda w, theta: matrix @ (w - theta),
-            theta, theta, method=method, throw=throw,
-        )  # fmt: skip
+            theta,
+            theta,
+            method=method,
+            throw=throw,
+        )
 
     theta = jnp.array([0.3, 0.4])
     for f in (root_gradient, explicit):
@@ -203,8 +212,10 @@ def test_approximations_claim_nothing_and_do_not_raise(method):
     grad, report = implicit.hypergradient(
         lambda w, theta: w[0] + 2 * w[1],
         lambda w, theta: _SKEW @ (w - theta),
-        jnp.zeros(2), jnp.zeros(2), method=method,
-    )  # fmt: skip
+        jnp.zeros(2),
+        jnp.zeros(2),
+        method=method,
+    )
     assert implicit.Status(int(report.status)) == implicit.Status.NOT_CHECKED
     assert "not computed" in report.describe()
     assert np.all(np.isfinite(grad))

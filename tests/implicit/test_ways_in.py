@@ -120,15 +120,18 @@ def test_scipy_under_jit():
 
     _same_derivative(
         lambda t, x: implicit.root(
-            _CONSTRAINT, implicit.on_host(solver), jnp.zeros(3), t, x, _Y,
+            _CONSTRAINT,
+            implicit.on_host(solver),
+            jnp.zeros(3),
+            t,
+            x,
+            _Y,
             hypergradient=implicit.CG(rtol=1e-12),
         )
-    )  # fmt: skip
+    )
     many = jax.vmap(
-        lambda t: implicit.root(
-            _CONSTRAINT, implicit.on_host(solver), jnp.zeros(3), t, _X, _Y
-        )
-    )(jnp.array([0.1, 0.5]))  # fmt: skip
+        lambda t: implicit.root(_CONSTRAINT, implicit.on_host(solver), jnp.zeros(3), t, _X, _Y)
+    )(jnp.array([0.1, 0.5]))
     np.testing.assert_allclose(many[1], _ridge(0.5, _X, _Y), rtol=1e-6)
 
 

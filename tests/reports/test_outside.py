@@ -32,9 +32,15 @@ def run(settings, tmp_path):
     path.mkdir(parents=True)
     files.write_json(path / stored.CONFIG, stored.to_json(settings))
     frame = pd.DataFrame(
-        {"lane": 0, "seed": 0, "step": [0, 1000], "episode_return": [9.0, 12.5],
-         "model_mse": [np.nan, 0.1], "diverged": False}
-    )  # fmt: skip
+        {
+            "lane": 0,
+            "seed": 0,
+            "step": [0, 1000],
+            "episode_return": [9.0, 12.5],
+            "model_mse": [np.nan, 0.1],
+            "diverged": False,
+        }
+    )
     files.write_frame(path / folder.METRICS, frame)
     return runs.load(path)
 
@@ -71,9 +77,11 @@ def test_pictures_do_not_hang_on_a_matplotlibrc(run):
 def test_pictures_do_not_hang_on_a_backend(backend):
     script = "from omd.figures import style\nimport os\nprint(os.environ['MPLBACKEND'])"
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True,
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
         env={**os.environ, "MPLBACKEND": backend},
-    )  # fmt: skip
+    )
     assert done.stdout == f"{backend}\n", done.stderr
 
 

@@ -41,8 +41,14 @@ def test_the_page_escapes_what_it_quotes(figures):
 @pytest.mark.skipif(BROWSER is None, reason="there is no chromium to open the page in")
 def test_a_browser_shows_pictures_and_tables(figures):
     path = page.write(figures)
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000",
-               f"--user-data-dir={figures / 'profile'}"]  # fmt: skip
+    command = [
+        BROWSER,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--virtual-time-budget=3000",
+        f"--user-data-dir={figures / 'profile'}",
+    ]
     run = {"capture_output": True, "timeout": 120, "check": True}
     probe = figures / "probe.html"
     probe.write_text(
@@ -86,9 +92,18 @@ def run(tmp_path):
     from omd.runs.stored import CONFIG, to_json
 
     settings = resolved(Config(seeds=2, steps=3000))
-    rows = [{"lane": lane, "seed": lane, "step": step, "diverged": lane == 1 and step >= 2000,
-             "episode_return": 10.0 * (lane + 1), "model_mse": np.nan if lane == 1 and step >= 2000
-             else 0.5} for step in (1000, 2000, 3000) for lane in (0, 1)]  # fmt: skip
+    rows = [
+        {
+            "lane": lane,
+            "seed": lane,
+            "step": step,
+            "diverged": lane == 1 and step >= 2000,
+            "episode_return": 10.0 * (lane + 1),
+            "model_mse": np.nan if lane == 1 and step >= 2000 else 0.5,
+        }
+        for step in (1000, 2000, 3000)
+        for lane in (0, 1)
+    ]
     files.write_json(tmp_path / CONFIG, to_json(settings))
     files.write_frame(tmp_path / "metrics.parquet", pd.DataFrame(rows))
     return Run(tmp_path, settings, pd.DataFrame(rows))

@@ -9,7 +9,6 @@ import gymnasium
 import numpy as np
 import pandas as pd
 import pytest
-from killed import killed_at
 
 import omd
 from omd.reports import tables as report
@@ -21,7 +20,7 @@ SETTINGS: dict[str, Any] = {
     "hidden": 4,
     "model_hidden": 4,
     "batch_size": 8,
-    "random_steps": 20,
+    "random_steps": 40,
     "evaluate_every": 40,
     "evaluate_episodes": 1,
     "steps": 200,
@@ -55,9 +54,10 @@ def sick():
 
 
 def test_the_lane_ends_the_others_go_on_and_resuming_gives_the_same(
-    tmp_path, checkpoint_each_chunk, capsys, quick_compilation
+    tmp_path, kill_at, capsys
 ) -> None:
-    whole = omd.train(omd.Config(**SETTINGS), out=tmp_path, name="whole", progress=False)
+    at_160 = kill_at(160, tmp_path / "whole")
+    whole = runs.start(omd.Config(**SETTINGS), out=tmp_path, name="whole", on_report=at_160)
     told, when = whole.divergences(), whole.diverged()
     assert 0 < len(told) < 3
     assert set(told) == set(when)
@@ -75,9 +75,6 @@ def test_the_lane_ends_the_others_go_on_and_resuming_gives_the_same(
     for seed, sentence in told.items():
         assert f"seed {seed}: {sentence}" in printed
 
-    checkpoint_each_chunk()
-    with killed_at(160):
-        runs.start(omd.Config(**SETTINGS), out=tmp_path, name="cut")
     resumed = omd.train(resume=tmp_path / "cut", progress=False)
     pd.testing.assert_frame_equal(resumed.metrics, whole.metrics, check_exact=True)
     assert resumed.divergences() == told

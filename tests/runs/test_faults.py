@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 
-import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,18 +16,16 @@ from omd.runs import files, folder
 from omd.runs import run as runs
 
 SETTINGS = {
-    "hidden": 4, "model_hidden": 4, "batch_size": 8, "random_steps": 20, "evaluate_every": 20,
-    "evaluate_episodes": 1, "evaluate_max_steps": 20, "steps": 80, "objective": "none",
-}  # fmt: skip
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick():
-    """Programs run for milliseconds here but compile for seconds."""
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    "hidden": 4,
+    "model_hidden": 4,
+    "batch_size": 8,
+    "random_steps": 20,
+    "evaluate_every": 20,
+    "evaluate_episodes": 1,
+    "evaluate_max_steps": 20,
+    "steps": 80,
+    "objective": "none",
+}
 
 
 @pytest.fixture(scope="module")
@@ -150,10 +147,12 @@ DAMAGE = {
     "metrics cut": (folder.METRICS, cut),
     "metrics emptied": (folder.METRICS, text("")),
     "metrics without rows": (
-        folder.METRICS, lambda path: files.write_frame(path, files.read_frame(path).head(0))
+        folder.METRICS,
+        lambda path: files.write_frame(path, files.read_frame(path).head(0)),
     ),
     "metrics of something else": (
-        folder.METRICS, lambda path: files.write_frame(path, pd.DataFrame({"a": [1]}))
+        folder.METRICS,
+        lambda path: files.write_frame(path, pd.DataFrame({"a": [1]})),
     ),
     "provenance {}": (runs.PROVENANCE, text("{}")),
     "provenance []": (runs.PROVENANCE, text("[]")),
@@ -161,13 +160,11 @@ DAMAGE = {
     "config nested": ("config.json", text("[" * 100_000)),
     "config a list": ("config.json", text("[]")),
     "config of numbers": ("config.json", text('{"version": 2, "objective": 3, "seeds": {}}')),
-    "checkpoint a folder": (
-        folder.CHECKPOINT, lambda path: (path.unlink(), path.mkdir())
-    ),
+    "checkpoint a folder": (folder.CHECKPOINT, lambda path: (path.unlink(), path.mkdir())),
     "checkpoint cut": (folder.CHECKPOINT, cut),
     "checkpoint emptied": (folder.CHECKPOINT, text("")),
     "checkpoint deleted": (folder.CHECKPOINT, os.unlink),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", DAMAGE)

@@ -6,8 +6,16 @@ import pytest
 from omd.config import Config
 from omd.runs import files, folder
 
-SMALL = {"hidden": 8, "model_hidden": 8, "batch_size": 16, "random_steps": 20, "steps": 400,
-         "evaluate_every": 100, "evaluate_episodes": 1, "seeds": 2}  # fmt: skip
+SMALL = {
+    "hidden": 8,
+    "model_hidden": 8,
+    "batch_size": 16,
+    "random_steps": 20,
+    "steps": 400,
+    "evaluate_every": 100,
+    "evaluate_episodes": 1,
+    "seeds": 2,
+}
 
 
 @pytest.mark.parametrize(
@@ -20,7 +28,7 @@ SMALL = {"hidden": 8, "model_hidden": 8, "batch_size": 16, "random_steps": 20, "
     ],
 )
 def test_a_checkpoint_holds_the_used_part_of_the_buffer_and_brings_all_back(
-    tmp_path, quick_compilation, settings, used
+    tmp_path, settings, used
 ):
     program = folder.program_of(Config(**{**SMALL, **settings}))
     config, lanes = program.config, folder.lanes_of(program.config)

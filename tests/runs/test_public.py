@@ -23,6 +23,8 @@ SETTINGS = {
     "seeds": 2,
 }
 
+pytestmark = pytest.mark.as_shipped
+
 
 class Recorder(Callback):
     def begin(self, settings, path):
@@ -53,8 +55,13 @@ def run(recorder, tmp_path_factory):
 
 def test_callbacks_see_every_evaluation(run, recorder):
     assert recorder.calls == [
-        ("begin", None), (0, [0, 1]), (100, [0, 1]), (200, [0, 1]), (300, [0, 1]), "end",
-    ]  # fmt: skip
+        ("begin", None),
+        (0, [0, 1]),
+        (100, [0, 1]),
+        (200, [0, 1]),
+        (300, [0, 1]),
+        "end",
+    ]
 
 
 def test_a_run_without_a_folder_has_all_but_the_folder(run):
@@ -72,9 +79,12 @@ def test_a_run_without_a_folder_has_all_but_the_folder(run):
 def test_a_callback_stops_and_the_run_goes_on_to_the_same_numbers(run, tmp_path):
     seen = []
     stopped = omd.train(
-        "CartPole-v1", out=tmp_path, progress=False,
-        callbacks=[StopAtReturn(1, evaluations=2), seen.append], **SETTINGS,
-    )  # fmt: skip
+        "CartPole-v1",
+        out=tmp_path,
+        progress=False,
+        callbacks=[StopAtReturn(1, evaluations=2), seen.append],
+        **SETTINGS,
+    )
     assert [one.step for one in seen] == [0, 100]
     assert seen[1].mean_return == pytest.approx(
         np.mean([row["episode_return"] for row in seen[1].rows])
@@ -102,11 +112,15 @@ def test_the_error_of_a_callback_saves_once_after_the_others(run, tmp_path, monk
     for number in (0, 100):  # also before the first step
         with pytest.raises(KeyError) as error:
             omd.train(
-                *(["CartPole-v1"] if number == 0 else []), progress=False,
+                *(["CartPole-v1"] if number == 0 else []),
+                progress=False,
                 callbacks=[broken, others.append],
-                **({"out": tmp_path, "name": "x"} | SETTINGS if number == 0 else
-                   {"resume": tmp_path / "x"}),
-            )  # fmt: skip
+                **(
+                    {"out": tmp_path, "name": "x"} | SETTINGS
+                    if number == 0
+                    else {"resume": tmp_path / "x"}
+                ),
+            )
         assert "broken" in error.value.__notes__[0]
         assert omd.load(tmp_path / "x").step == number
     assert [one.step for one in others] == saved == [0, 100]
@@ -149,6 +163,19 @@ def test_shipped_callbacks(capsys, tmp_path, monkeypatch):
         omd.train(resume=tmp_path, out=None)
     with pytest.raises(omd.InputError, match="can't be called"):
         omd.train("CartPole-v1", out=None, callbacks=[StopAtReturn], **SETTINGS)
+
+
+def test_weights_and_biases_gets_every_number(run, tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    board = WandB(project="omd", dir=tmp_path)
+    board.begin(run.config, None)
+    row = {"lane": 1, "seed": 4, "step": 10, "diverged": False, "episode_return": 5.0}
+    board(omd.callbacks.Evaluation(10, 20, [row], 1.0, lambda: None))
+    board.end()
+    (kept,) = tmp_path.rglob("*.wandb")
+    assert b"seed-4/episode_return" in kept.read_bytes()
+    assert b"random_steps" in kept.read_bytes()
 
 
 def test_the_model_predicts_and_rolls_out(run):

@@ -10,7 +10,6 @@ import pytest
 from killed import killed_at
 
 import omd
-from omd.parts import text_of
 from omd.runs import files
 from omd.runs import run as runs
 
@@ -18,12 +17,14 @@ SETTINGS = {
     "hidden": 8,
     "model_hidden": 8,
     "batch_size": 16,
-    "random_steps": 50,
+    "random_steps": 100,
     "evaluate_every": 100,
     "evaluate_episodes": 2,
     "steps": 400,
     "seeds": 2,
 }
+
+pytestmark = pytest.mark.as_shipped
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +44,17 @@ def assert_same_bits(one, other):
 def test_a_run_leaves_its_settings_numbers_and_picture(whole):
     names = sorted(p.name for p in whole.path.iterdir() if not p.name.startswith("."))
     assert names == [
-        "checkpoint.safetensors", "config.json", "learning-curve.png", "metrics.parquet",
+        "checkpoint.safetensors",
+        "config.json",
+        "learning-curve.png",
+        "metrics.parquet",
         "provenance.json",
-    ]  # fmt: skip
+    ]
     metrics = whole.metrics
     assert list(metrics["step"].unique()) == [0, 100, 200, 300, 400]
     assert list(metrics["seed"].unique()) == [0, 1]
     assert (metrics["episode_return"] >= 1).all()
-    assert metrics.loc[metrics["step"] > 0, "model_mse"].gt(0).all()
+    assert metrics.loc[metrics["step"] > 100, "model_mse"].gt(0).all()
     assert whole.finished
     assert not whole.diverged()
     text = (whole.path / "provenance.json").read_text()
@@ -93,34 +97,6 @@ def test_a_run_killed_before_its_first_checkpoint_starts_over(whole, tmp_path):
     with killed_at(100):
         runs.start(omd.Config(**SETTINGS), out=tmp_path, name="cut")
     assert_same_bits(omd.train(resume=tmp_path / "cut", progress=False), whole)
-
-
-def test_a_host_environment_resumes_to_the_same_bits(tmp_path, checkpoint_each_chunk):
-    config = omd.Config(**SETTINGS, env="gymnasium:CartPole-v1")
-    one = omd.train(config, out=tmp_path, name="whole", progress=False)
-    checkpoint_each_chunk()
-    with killed_at(300):
-        runs.start(config, out=tmp_path, name="cut")
-    assert_same_bits(omd.train(resume=tmp_path / "cut", progress=False), one)
-
-
-def test_sac_resumes_to_the_same_bits_and_acts_in_range(
-    tmp_path, checkpoint_each_chunk, quick_compilation
-):
-    config = omd.Config(**SETTINGS, env="gymnasium:Pendulum-v1", evaluate_max_steps=20)
-    one = omd.train(config, out=tmp_path, name="whole", progress=False)
-    assert text_of(one.config.learner) == "sac"
-    assert one.config.tau == 0.005
-    assert json.loads((one.path / "config.json").read_text())["tau"] == 0.005
-    checkpoint_each_chunk()
-    with killed_at(300):
-        runs.start(config, out=tmp_path, name="cut")
-    # the settings of a new run, unresolved, are those of the one to go on with
-    assert_same_bits(omd.train(config, resume=tmp_path / "cut", progress=False), one)
-    actions = one.act(np.array([[1.0, 0.0, 0.5], [0.0, 1.0, -0.5]]), seed=1)
-    assert actions.shape == (2, 1)
-    assert np.abs(actions).max() <= 2
-    assert one.act(np.array([1.0, 0.0, 0.5]), seed=1) == pytest.approx(actions[0])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -191,7 +167,6 @@ def test_names_and_folders_that_are_taken(whole, tmp_path):
 
 def test_tensorboard_gets_every_evaluation(tmp_path):
     pytest.importorskip("tensorboardX")
-    config = omd.Config(**{**SETTINGS, "steps": 100, "seeds": 1})
-    run = omd.train(config, out=tmp_path, track="tensorboard", progress=False)
+    run = omd.train(omd.Config(**SETTINGS), out=tmp_path, track="tensorboard", progress=False)
     (events,) = (run.path / "tensorboard").iterdir()
-    assert b"episode_return/seed-0" in events.read_bytes()
+    assert b"episode_return/seed-1" in events.read_bytes()

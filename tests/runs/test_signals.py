@@ -29,7 +29,9 @@ with Stop():
 def test_the_second_signal_ends_a_process_whose_chunk_never_ends(name, code):
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(SCRIPT.replace("{signal}", name))],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == code, done.stderr
     assert done.stderr.count("omd: stopping after the chunk") == 1

@@ -1,4 +1,4 @@
-"""With OMD_ANNOTATIONS set, the package's annotations are executed wherever the suite calls it.
+"""The package's annotations are executed wherever the suite calls it.
 
 Except where wrong types come in on purpose, and the package's own sentence is what a test is about:
 inside of `with pytest.raises(...)`, and for what a user types at the command line.

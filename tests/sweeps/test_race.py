@@ -3,7 +3,6 @@ import math
 import os
 import signal
 
-import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,8 +14,14 @@ from omd.parts import text_of
 from omd.reports import tables
 from omd.sweeps import driver, group, plan, race, spec
 
-BASE = {"hidden": 8, "batch_size": 16, "random_steps": 50, "steps": 100, "evaluate_every": 50,
-        "evaluate_episodes": 2}  # fmt: skip
+BASE = {
+    "hidden": 8,
+    "batch_size": 16,
+    "random_steps": 50,
+    "steps": 100,
+    "evaluate_every": 50,
+    "evaluate_episodes": 2,
+}
 RACE = {"over": ["tau"], "first": 2, "keep": 2, "more": 1}
 
 
@@ -38,8 +43,15 @@ def test_each_point_has_a_race_of_its_own_and_seeds_that_choose_are_apart():
     )
     assert len(read.points) == 4
     assert [c.tau for c in read.points[0].candidates] == [0.1, 0.2, 0.3]
-    assert len({(text_of(p.candidates[0].objective), p.candidates[0].model_hidden)
-                for p in read.points}) == 4  # fmt: skip
+    assert (
+        len(
+            {
+                (text_of(p.candidates[0].objective), p.candidates[0].model_hidden)
+                for p in read.points
+            }
+        )
+        == 4
+    )
     # the plain grid's two, and three settings of each point on two seeds
     assert len(read.lanes) == 2 + 4 * 3 * 2
     seeds = {lane.seed_list[0] for lane in read.lanes if text_of(lane.objective) != "vep"}
@@ -65,8 +77,12 @@ def test_the_best_two_go_on_and_the_best_on_all_seeds_is_reported():
         return sorted((lane.tau, lane.seed_list[0] - race.CHOICE_SEEDS) for lane in new)
 
     # means on two seeds: 5, 6, 4, and one that is no number
-    values = {0.1: [4.0, 6.0, 9.0], 0.2: [6.0, 6.0, 1.0], 0.3: [4.0, 4.0, 99.0],
-              0.4: [100.0, math.nan, 99.0]}  # fmt: skip
+    values = {
+        0.1: [4.0, 6.0, 9.0],
+        0.2: [6.0, 6.0, 1.0],
+        0.3: [4.0, 4.0, 99.0],
+        0.4: [100.0, math.nan, 99.0],
+    }
     assert run(values) == [(t, s) for t in (0.1, 0.2, 0.3, 0.4) for s in (0, 1)]
     assert run(values) == [(0.1, 2), (0.2, 2)]
     # on three seeds 19/3 and 13/3
@@ -125,13 +141,10 @@ def in_this_process():
         for one in sweep.groups:
             assert group.run(sweep, one.number) == group.FINISHED
 
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(driver.local, "plan", plan_here)
         patch.setattr(driver.local, "run", run_here)
         yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="module")

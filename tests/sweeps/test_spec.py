@@ -36,10 +36,17 @@ def test_grids_are_products_with_seeds_inside(tmp_path):
     read = spec.read(path)
     assert (read.name, read.about) == ("mine", "two grids")
     assert [(text_of(c.objective), c.model_hidden, *c.seed_list) for c in read.lanes] == [
-        ("omd", 1, 0), ("omd", 1, 1), ("omd", 3, 0), ("omd", 3, 1),
-        ("mle", 1, 0), ("mle", 1, 1), ("mle", 3, 0), ("mle", 3, 1),
-        ("vep", 32, 4), ("vep", 32, 7),
-    ]  # fmt: skip
+        ("omd", 1, 0),
+        ("omd", 1, 1),
+        ("omd", 3, 0),
+        ("omd", 3, 1),
+        ("mle", 1, 0),
+        ("mle", 1, 1),
+        ("mle", 3, 0),
+        ("mle", 3, 1),
+        ("vep", 32, 4),
+        ("vep", 32, 7),
+    ]
     assert {c.steps for c in read.lanes} == {5000}
     assert spec.from_json(json.loads(json.dumps(spec.to_json(read.lanes)))) == read.lanes
 
@@ -48,12 +55,18 @@ def test_options_replace_settings_everywhere_or_stand_alone(tmp_path):
     path = toml(tmp_path, "[base]\nseeds = 3\n[[grid]]\nobjective = ['omd', 'mle']\ntau = 0.5\n")
     read = spec.read(path, {"tau": [0.1, 0.2], "seeds": [1]})
     assert [(text_of(c.objective), c.tau) for c in read.lanes] == [
-        ("omd", 0.1), ("omd", 0.2), ("mle", 0.1), ("mle", 0.2),
-    ]  # fmt: skip
+        ("omd", 0.1),
+        ("omd", 0.2),
+        ("mle", 0.1),
+        ("mle", 0.2),
+    ]
     alone = spec.read(None, {"objective": ["omd", "vep"], "seeds": [3, 5]})
     assert [(text_of(c.objective), *c.seed_list) for c in alone.lanes] == [
-        ("omd", 3), ("omd", 5), ("vep", 3), ("vep", 5),
-    ]  # fmt: skip
+        ("omd", 3),
+        ("omd", 5),
+        ("vep", 3),
+        ("vep", 5),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -88,8 +101,13 @@ def test_unknown_sweeps(source, sentence):
         spec.read(source)
 
 
-def test_the_papers_two_grids_are_its_2160_jobs():
-    left, right = (spec.read(f"paper-figure-4-{side}") for side in ("left", "right"))
+@pytest.fixture(scope="module")
+def shipped():
+    return {name: spec.read(name) for name in spec.shipped()}
+
+
+def test_the_papers_two_grids_are_its_2160_jobs(shipped):
+    left, right = (shipped[f"paper-figure-4-{side}"] for side in ("left", "right"))
     assert len(left.lanes) == len(right.lanes) == 1080
     assert {c.steps for c in (*left.lanes, *right.lanes)} == {200_000}
     assert {c.model_hidden for c in left.lanes} == {1, 2, 3, 4, 6, 12}
@@ -98,15 +116,20 @@ def test_the_papers_two_grids_are_its_2160_jobs():
     assert len(plan.shapes(right.lanes)) == 18
 
 
-def test_every_shipped_sweep_can_be_read():
-    for name in spec.shipped():
-        read = spec.read(name)
+def test_every_shipped_sweep_can_be_read(shipped):
+    for read in shipped.values():
         assert read.about
         assert len(set(read.lanes)) == len(read.lanes)
 
 
-SMALL = {"hidden": 8, "batch_size": 16, "random_steps": 50, "steps": 400, "evaluate_every": 100,
-         "evaluate_episodes": 2}  # fmt: skip
+SMALL = {
+    "hidden": 8,
+    "batch_size": 16,
+    "random_steps": 50,
+    "steps": 400,
+    "evaluate_every": 100,
+    "evaluate_episodes": 2,
+}
 
 
 def test_groups_hold_one_shape_and_fit_into_memory():

@@ -11,18 +11,6 @@ def float64():
         yield
 
 
-@pytest.fixture(autouse=True)
-def mostly_quick(request):
-    """Programs here run for milliseconds. The zoo's are compiled as users' are."""
-    if "as_shipped" not in request.fixturenames:
-        request.getfixturevalue("quick_compilation")
-
-
-@pytest.fixture
-def as_shipped():
-    """Asks for programs with all of XLA's optimisations."""
-
-
 @pytest.fixture
 def random_mdps():
     """(seed, count, states, actions, reward bounds) -> MDPs with a leading axis."""

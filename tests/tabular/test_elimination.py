@@ -20,9 +20,10 @@ def system(size, kind, seed=0):
 def test_against_lapack(size, kind):
     matrix, right = system(size, kind)
     np.testing.assert_allclose(
-        eliminate(jnp.asarray(matrix), jnp.asarray(right)), np.linalg.solve(matrix, right),
+        eliminate(jnp.asarray(matrix), jnp.asarray(right)),
+        np.linalg.solve(matrix, right),
         rtol=1e-10,
-    )  # fmt: skip
+    )
 
 
 def test_as_a_method():

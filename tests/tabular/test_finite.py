@@ -2,7 +2,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxtyping import TypeCheckError
 
 from omd import tabular
 from omd.errors import InputError
@@ -53,7 +52,5 @@ def test_bad_input():
         tabular.solve_finite(mdp, 2, terminal=np.zeros(3))
     with pytest.raises(InputError, match=r"discount must lie in \[0, 1\], but is 2"):
         tabular.solve_finite(mdp, 2, discount=2)
-    with pytest.raises(
-        (InputError, TypeCheckError), match=r"operator must be soft or hard|Literal"
-    ):
+    with pytest.raises(InputError, match=r"operator must be soft or hard"):
         tabular.solve_finite(mdp, 2, operator="max")

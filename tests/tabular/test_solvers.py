@@ -3,7 +3,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxtyping import TypeCheckError
 
 from omd import implicit, tabular
 from omd.errors import InputError
@@ -188,11 +187,9 @@ def test_bad_input_to_solve():
         tabular.solve(mdp, float("nan"))
     with pytest.raises(InputError, match=r"shape \(2,\); vmap"):
         tabular.solve(mdp, jnp.ones(2))
-    with pytest.raises(
-        (InputError, TypeCheckError), match=r"operator must be soft or hard, but is 'max'|Literal"
-    ):
+    with pytest.raises(InputError, match=r"operator must be soft or hard, but is 'max'"):
         tabular.solve(mdp, operator="max")
-    with pytest.raises((InputError, TypeCheckError), match=r"but is 'vi'|Literal"):
+    with pytest.raises(InputError, match=r"but is 'vi'"):
         tabular.solve(mdp, method="vi")
     with pytest.raises(InputError, match=r"q0 has shape \(3,\) .* \(2, 2\)"):
         tabular.solve(mdp, q0=jnp.zeros(3))
@@ -200,7 +197,7 @@ def test_bad_input_to_solve():
         tabular.solve(mdp, q0=[[0.0, np.nan], [0.0, 0.0]])
     with pytest.raises(InputError, match="temperature above 0, but it is -1"):
         jax.jit(lambda r: tabular.solve(tabular.MDP(mdp.transition, r, 0.9), -1.0).v)(mdp.reward)
-    with pytest.raises((InputError, TypeCheckError), match=r"but is 'exact'|Literal"):
+    with pytest.raises(InputError, match=r"but is 'exact'"):
         tabular.evaluate(mdp, mdp.reward, method="exact")
     with pytest.raises(InputError, match=r"policy has shape \(2,\)"):
         tabular.evaluate(mdp, jnp.ones(2))
@@ -312,9 +309,12 @@ def test_a_state_without_actions():
         tabular.MDP(np.full((2, 1, 2), 0.5), [[1.0], [-np.inf]], 0.9)
     with pytest.raises(InputError, match="state 0 'home' has no action left"):
         tabular.MDP(
-            np.full((2, 1, 2), 0.5), np.ones((2, 1)), 0.9, mask=[[False], [True]],
+            np.full((2, 1, 2), 0.5),
+            np.ones((2, 1)),
+            0.9,
+            mask=[[False], [True]],
             states=["home", "work"],
-        )  # fmt: skip
+        )
 
 
 def test_undiscounted_walk_to_the_end():
@@ -470,5 +470,5 @@ def test_rewards_near_the_smallest_numbers_are_not_called_accurate(method):
     ],
 )
 def test_numbers_asked_of_a_solve(settings, sentence):
-    with pytest.raises((InputError, TypeCheckError), match=f"{sentence}|type-check"):
+    with pytest.raises(InputError, match=sentence):
         tabular.solve(tabular.paper_mdp(), **settings)

@@ -61,7 +61,7 @@ def test_there_are_thirty():
     assert len(zoo.CASES) == 30
 
 
-@pytest.mark.usefixtures("as_shipped")
+@pytest.mark.as_shipped
 @pytest.mark.parametrize("double", [True, False], ids=["float64", "float32"])
 @pytest.mark.parametrize("name", list(BY_NAME))
 def test_every_solver(name, double):
@@ -85,7 +85,7 @@ def test_every_solver(name, double):
         assert apart <= float(solution.error) + rounding, message
 
 
-@pytest.mark.usefixtures("as_shipped")
+@pytest.mark.as_shipped
 def test_every_solver_without_a_mask():
     """Cases of one shape, as they stand."""
     for name in ("random hard near 1", "random hard ±1e4", "soft near 1", "warm at 0.999"):

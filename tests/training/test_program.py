@@ -69,6 +69,7 @@ def _float64():
         yield
 
 
+@pytest.mark.as_shipped
 def test_a_lane_does_not_depend_on_its_neighbours():
     """200 updates alone and among ten, whose models have other widths and settings."""
     config = resolve(Config(**SMALL), DISCRETE)
@@ -112,7 +113,7 @@ def test_a_lane_does_not_depend_on_its_neighbours():
         {"env": "gymnasium:Pendulum-v1", "evaluate_max_steps": 10},
     ],
 )
-def test_cutting_a_run_or_compiling_it_in_threads_changes_no_bit(settings, quick_compilation):
+def test_cutting_a_run_or_compiling_it_in_threads_changes_no_bit(settings):
     whole = program(2, **settings)
     configs = [dataclasses.replace(whole.config, seeds=(s,)) for s in (0, 3)]
     one, _, _ = train(whole, configs, [(50, False), (120, True)])
@@ -125,7 +126,7 @@ def test_cutting_a_run_or_compiling_it_in_threads_changes_no_bit(settings, quick
 
 
 @pytest.mark.parametrize("env", ["gymnasium:Pendulum-v1", "Pendulum-v1"])
-def test_sac_lanes_do_not_depend_on_their_neighbours(env, quick_compilation):
+def test_sac_lanes_do_not_depend_on_their_neighbours(env):
     settings = {"env": env, "objective": "mle", "evaluate_max_steps": 10}
     config = resolve(Config(**{**SMALL, **settings}), CONTINUOUS)
     many = [
@@ -176,6 +177,7 @@ def test_a_diverged_lane_is_seen_and_leaves_the_others_alone():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.as_shipped
 @pytest.mark.parametrize("lanes", [1, 3])
 def test_a_chunk_copies_no_replay_buffer(lanes, monkeypatch):
     monkeypatch.setattr(devices, "count", lambda *_, **__: 1)
@@ -225,7 +227,7 @@ def test_lanes_on_several_devices_run_programs_compiled_ahead(tmp_path, run_scri
     run_script(script, devices=2)
 
 
-def test_a_time_limit_is_no_termination(quick_compilation):
+def test_a_time_limit_is_no_termination():
     one = program(1, env="Pendulum-v1", random_steps=250, evaluate_max_steps=10)
     state = one.place(one.fresh([one.config]))
     state, _ = one.advance(state, 250, learn=False)  # an episode ends by its limit after 200 steps

@@ -37,7 +37,7 @@ def test_under_vmap_a_function_of_lanes_is_called_with_all_of_them():
 
 
 @pytest.mark.parametrize("env", ["CartPole-v1", "gymnasium:CartPole-v1"])
-def test_each_way_gives_the_same_lanes(env, monkeypatch, quick_compilation):
+def test_each_way_gives_the_same_lanes(env, monkeypatch):
     """Also those that this machine wouldn't choose: lanes in one vmapped program, as on a GPU."""
     asked = dataclasses.replace(SMALL, env=env)
     found = []

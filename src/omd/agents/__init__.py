@@ -18,7 +18,7 @@ from omd.agents.learners.learner import (
 )
 from omd.agents.models.mlp import Deterministic, Gaussian
 from omd.agents.models.model import Model, Prediction, reward_error, squared_error
-from omd.agents.objectives.fitted import Fitted
+from omd.agents.objectives.fitted import Fitted, TwoStep
 from omd.agents.objectives.objective import AgentState, Context, Objective, diagnostics
 from omd.parts import setting
 from omd.types import EnvSpec, Metrics, Transition
@@ -39,6 +39,7 @@ __all__ = [
     "Objective",
     "Prediction",
     "Transition",
+    "TwoStep",
     "build",
     "diagnose",
     "diagnostics",

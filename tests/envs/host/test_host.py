@@ -28,9 +28,15 @@ def host(id: str, workers: int = 0, dtype: Any = np.float64, lanes: int = LANES)
         return Lanes(lambda: build(id, id), id, first=0, count=lanes, size=size, dtype=dtype)
     spec = env.spec.to_json()
     return Crew(
-        spec, id, count=lanes, size=size, dtype=dtype, action_shape=shape, action_dtype=dtype,
+        spec,
+        id,
+        count=lanes,
+        size=size,
+        dtype=dtype,
+        action_shape=shape,
+        action_dtype=dtype,
         workers=workers,
-    )  # fmt: skip
+    )
 
 
 def actions_of(id: str, steps: int, lanes: int = LANES) -> np.ndarray:
@@ -233,9 +239,13 @@ def test_mujoco_leaves_no_log_and_no_text(tmp_path: pathlib.Path) -> None:
     """Where a program that uses the library runs."""
     script = "from omd.envs.host import build; build('HalfCheetah-v5', 'HalfCheetah-v5')"
     run = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
         check=True,
-    )  # fmt: skip
+    )
     assert run.stdout + run.stderr == ""
     assert not list(tmp_path.iterdir())
 

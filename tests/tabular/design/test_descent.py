@@ -18,13 +18,6 @@ STEPS = 200
 """One number, so that tests share their compiled programs."""
 
 
-@pytest.fixture(autouse=True)
-def quickly(request):
-    """Most tests run for milliseconds; the published figure is worth its compilation."""
-    if "published" not in request.node.name:
-        request.getfixturevalue("quick_compilation")
-
-
 def lanes(bounds, seeds, noise=None):
     seed = jnp.asarray(seeds)
     theta, q = uniform_starts(seed, 2, 2)
@@ -62,6 +55,7 @@ def test_hypergradients_can_be_lanes():
         assert_same(lane(i, together), descend(alone, lane(i, two), max_steps=STEPS), rtol=1e-9)
 
 
+@pytest.mark.as_shipped
 @pytest.mark.parametrize(("objective", "value"), [(LIKELIHOOD, -0.482), (RETURN, 0.092)])
 def test_the_published_figure(objective, value):
     """Published figure 2: J at κ = 0.947, mean over ten seeds, with the program's projection."""
@@ -84,9 +78,11 @@ def test_plain_gradient_descent_finds_the_likeliest_model(projection):
     """Any optax optimiser will do; without a bound the truth is found, and settles."""
     design = Design(tabular.paper_mdp(), LIKELIHOOD)
     end = descend(
-        design, lanes([np.inf], [1]), projection=projection,
+        design,
+        lanes([np.inf], [1]),
+        projection=projection,
         optimizer=optax.sgd(1.0, momentum=0.9),
-    )  # fmt: skip
+    )
     assert end.status[0] == Status.CONVERGED
     np.testing.assert_allclose(design.transition(end.theta)[0], design.mdp.transition, atol=1e-6)
     assert float(end.expected_return[0]) == pytest.approx(1.02726, abs=1e-5)

@@ -16,8 +16,6 @@ from omd.tabular.design.formulation import (
 )
 from omd.tabular.design.projection import Model
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def thetas(seed, *shape):
     """Random models; `shape` is [..., S, A]."""

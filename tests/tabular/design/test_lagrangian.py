@@ -12,8 +12,6 @@ from omd.tabular.design.formulation import BELLMAN_ERROR, LIKELIHOOD, Design
 from omd.tabular.design.lagrangian import find_saddle
 from omd.tabular.design.parallel import Lanes
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def lanes(bounds, seeds):
     seed = jnp.asarray(seeds)

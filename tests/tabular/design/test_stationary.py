@@ -17,7 +17,6 @@ from omd.tabular.design.stationary import find_stationary, spread_starts
 BOUNDS = np.asarray([0.0, 0.316, 2.0, 4.7, 5.0])
 STARTS = 3
 TRUTH_NORM = 4.811
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def lanes(bounds=BOUNDS, seed=1):
@@ -74,12 +73,16 @@ def test_against_scipy():
         value = jax.jit(jax.value_and_grad(functools.partial(flat_loss, design)))
         result = minimize(
             lambda x, value=value: tuple(np.asarray(y) for y in value(x)),
-            np.random.default_rng(0).normal(size=12) * 0.05, jac=True, method="SLSQP",
+            np.random.default_rng(0).normal(size=12) * 0.05,
+            jac=True,
+            method="SLSQP",
             constraints={
-                "type": "ineq", "fun": lambda x, b=bound: b**2 - x @ x, "jac": lambda x: -2 * x
+                "type": "ineq",
+                "fun": lambda x, b=bound: b**2 - x @ x,
+                "jac": lambda x: -2 * x,
             },
             options={"ftol": 1e-15, "maxiter": 500},
-        )  # fmt: skip
+        )
         assert float(end.loss[lane]) == pytest.approx(result.fun, rel=1e-7)
 
 

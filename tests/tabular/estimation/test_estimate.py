@@ -4,7 +4,6 @@ import numpy as np
 import optax
 import optimistix
 import pytest
-from jaxtyping import TypeCheckError
 
 from omd import tabular
 from omd.errors import InputError
@@ -113,7 +112,6 @@ def test_the_estimate_is_the_maximum(model, found):
     np.testing.assert_allclose(kinds[2], kinds[0], rtol=0.2)
 
 
-@pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize(
     ("route", "optimizer"),
     [
@@ -210,7 +208,7 @@ def test_bad_observations():
         estimation.estimate(model, panel(5, 0), [0.0])
     with pytest.raises(InputError, match=r"theta0 must be a vector, but has shape \(\)"):
         estimation.estimate(model, panel(0, 0), 0.0)
-    with pytest.raises((InputError, TypeCheckError), match=r"route must be nfxp or mpec|Literal"):
+    with pytest.raises(InputError, match=r"route must be nfxp or mpec"):
         estimation.estimate(model, panel(0, 0), [0.0], route="em")
     for theta0, settings, sentence in (
         ([np.nan], {}, "theta0 must be finite"),
@@ -226,9 +224,9 @@ def test_bad_observations():
         ([[0.5]], "state must be whole numbers"),
         ([], r"state has shape \(0,\)"),
     ):
-        with pytest.raises((InputError, TypeCheckError), match=f"{sentence}|type-check"):
+        with pytest.raises(InputError, match=sentence):
             estimation.Panel(*(np.asarray(wrong),) * 3).check(mdp)
-    with pytest.raises((InputError, TypeCheckError), match=r"must be a .*Panel|type-check"):
+    with pytest.raises(InputError, match=r"must be a .*Panel"):
         estimation.log_likelihood(model, np.zeros(1), [[0]])
     with pytest.raises(InputError, match="finite temperature above 0, but it is -1"):
         estimation.scores(model, [0.0], panel(0, 0), -1.0)

@@ -12,16 +12,10 @@ from omd.agents.objectives.objective import AgentState, Context, Objective, diag
 from omd.types import Metrics, PyTree, Transition
 
 
-class Fitted(Objective):
+class TwoStep(Objective):
     """Model steps on minibatches of their own, then K inner steps, each on a fresh minibatch."""
 
     @abc.abstractmethod
-    def loss(
-        self, prediction: Prediction, batch: Transition, state: AgentState, context: Context
-    ) -> Float[Array, ""]:
-        """What θ minimises, on one minibatch. `prediction` is the model's, differentiable in θ;
-        `state` is that before the update, `context` has values, policy and targets."""
-
     def fit(
         self,
         theta: PyTree,
@@ -30,10 +24,10 @@ class Fitted(Objective):
         state: AgentState,
         context: Context,
     ) -> tuple[Float[Array, ""], Prediction]:
-        """The loss on a minibatch and its model's prediction; `window` holds the minibatch's
-        transitions and those that follow them, `self.window` in all."""
-        prediction = context.predict(theta, window[0], key)
-        return self.loss(prediction, window[0], state, context), prediction
+        """The loss that θ minimises on a minibatch, and the prediction there. `window` holds
+        the minibatch's transitions and those that follow them, `self.window` in all; `key` draws
+        the model's samples; `state` is that before the update, `context` has values, policy and
+        targets."""
 
     @property
     def minibatches(self) -> int:
@@ -43,7 +37,7 @@ class Fitted(Objective):
     def update(
         self, state: AgentState, batches: list[Transition], context: Context
     ) -> tuple[AgentState, Metrics]:
-        """`model_steps` Adam steps of θ on `loss`, then K steps of the learner."""
+        """`model_steps` Adam steps of θ on what `fit` gives, then K steps of the learner."""
         count, key = self.settings.model_steps, context.key
         stochastic = context.model.stochastic
         size = self.window
@@ -68,3 +62,26 @@ class Fitted(Objective):
         return state._replace(learner=learner), diagnostics(
             loss, gradient, prediction, fitted, info
         )
+
+
+class Fitted(TwoStep):
+    """A two-step objective whose loss needs no more than the model's prediction of a minibatch."""
+
+    @abc.abstractmethod
+    def loss(
+        self, prediction: Prediction, batch: Transition, state: AgentState, context: Context
+    ) -> Float[Array, ""]:
+        """What θ minimises, on one minibatch. `prediction` is the model's, differentiable in θ;
+        `state` is that before the update, `context` has values, policy and targets."""
+
+    def fit(
+        self,
+        theta: PyTree,
+        window: list[Transition],
+        key: Array,
+        state: AgentState,
+        context: Context,
+    ) -> tuple[Float[Array, ""], Prediction]:
+        """`loss` of the model's prediction of the minibatch, and that prediction."""
+        prediction = context.predict(theta, window[0], key)
+        return self.loss(prediction, window[0], state, context), prediction

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from jaxtyping import Array, Float
 
-from omd.agents.models.model import Prediction, reward_error
-from omd.agents.objectives.fitted import Fitted
+from omd.agents.models.model import Prediction
+from omd.agents.objectives.fitted import TwoStep
 from omd.agents.objectives.objective import AgentState, Context
 from omd.types import PyTree, Transition
 
 
-class Mle(Fitted):
+class Mle(TwoStep):
     """The model's likelihood loss of the next state plus the squared reward error."""
 
     def fit(
@@ -23,10 +23,3 @@ class Mle(Fitted):
     ) -> tuple[Float[Array, ""], Prediction]:
         """The model's own loss: an ensemble fits each of its members."""
         return context.model.likelihood(theta, window[0], key)
-
-    def loss(
-        self, prediction: Prediction, batch: Transition, state: AgentState, context: Context
-    ) -> Float[Array, ""]:
-        """Squared error, or a Gaussian's negative log-likelihood, plus squared reward error."""
-        states = context.model.state_loss(prediction, batch)
-        return states + (reward_error(prediction, batch) if context.model.learned_reward else 0)

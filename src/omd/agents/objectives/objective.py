@@ -149,7 +149,7 @@ class Objective(AgentPart, abc.ABC):
 
     An objective of one's own subclasses this one and gives `minibatches` and `update`; one that
     fits the model first and then trains the learner on its transitions subclasses `Fitted` and
-    gives `loss`.
+    gives `loss`, or `TwoStep` and gives `fit` where one prediction of the model isn't enough.
     """
 
     implicit: ClassVar[bool] = False

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from omd.agents.models.model import Prediction
-from omd.agents.objectives.fitted import Fitted
+from omd.agents.objectives.fitted import TwoStep
 from omd.agents.objectives.objective import AgentState, Context
 from omd.errors import InputError
 from omd.parts import setting
@@ -17,7 +17,7 @@ from omd.settings import Settings
 from omd.types import PyTree, Transition
 
 
-class Vaml(Fitted):
+class Vaml(TwoStep):
     """E[(V(ŝ₍ₘ₎) − TᵇV(s₍ₘ₎))²] plus the squared reward errors of the m steps, V the target
     network's, the backup along the data and a constant. b = 0 is IterVAML, b ≥ 1 MuZero's value
     loss.
@@ -54,12 +54,6 @@ class Vaml(Fitted):
                 "objective 'vaml' is calibrated with 1 sample, which has no spread: give samples 2 "
                 "or more, and model 'gaussian'"
             )
-
-    def loss(
-        self, prediction: Prediction, batch: Transition, state: AgentState, context: Context
-    ) -> Float[Array, ""]:
-        """Not used: this objective needs more than one prediction; see `fit`."""
-        raise NotImplementedError
 
     def fit(
         self,
