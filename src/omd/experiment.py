@@ -30,7 +30,7 @@ def use_cores(config: Config | None = None) -> None:
     """
     lanes, hidden = 10**6, None
     if config is not None:
-        lanes, hidden = len(config.seed_list), config.hidden and max(layers_of(config.hidden))
+        lanes, hidden = len(config.seed_list), max(layers_of(config.hidden or 0))
         source = resolve_early(config.env)
         if source is not None and source.on_host:  # making it doesn't start JAX
             lanes, hidden = 1, max(layers_of(runs.resolved(config).hidden))

@@ -29,7 +29,7 @@ def settings_row(config: Settings, lane: int, seed: int) -> dict[str, object]:
 def with_uniform_widths(frame: pd.DataFrame) -> pd.DataFrame:
     """Columns of units of hidden layers as text where a lane's is text, since its layers differ."""
     mixed = [n for n, one in SETTINGS.items() if one.type == "widths" and n in frame]
-    return frame.astype({n: str for n in mixed if frame[n].map(type).eq(str).any()})
+    return frame.astype({n: str for n in mixed if any(isinstance(v, str) for v in frame[n])})
 
 
 def joined(

@@ -87,7 +87,7 @@ def load(
     return Data(frame, finals, sweeps, record)
 
 
-def check_widths(figure: int, widths: Iterable[Any]) -> None:
+def check_widths(figure: int | str, widths: Iterable[Any]) -> None:
     """Raises `InputError` for a model whose layers differ: the figure's axis is one number."""
     for width in widths:
         if isinstance(width, str | tuple):
