@@ -149,7 +149,9 @@ def parts_page() -> str:
         "",
     ]
     for kind, base in catalogue.BASES.items():
-        lines += [f"## {kind}", "", f"Option `--{kind}`. Base class: `{base.replace(':', '.')}`."]
+        options = [f"`--{n}`" for n, one in SETTINGS.items() if one.metadata.get("part") == kind]
+        words = f"Option{'s' * (len(options) > 1)} {' and '.join(options)}".replace("_", "-")
+        lines += [f"## {kind}", "", f"{words}. Base class: `{base.replace(':', '.')}`."]
         for entry in catalogue.entries(kind).values():
             members = parts.settings_of(parts.named(kind, entry.where))
             lines += [
@@ -196,13 +198,14 @@ def range_of(one: parts.Setting) -> str:
         return ", ".join(f"`{w}`" for w in words) + ", or your own"
     if one.choices:
         return ", ".join(f"`{c}`" for c in one.choices)
-    if one.type in ("number", "whole number"):
+    if one.type in ("number", "whole number", "widths"):
+        kind = "whole number, or one a layer," if one.type == "widths" else one.type
         low = one.metadata.get("low", -math.inf)
         high = one.metadata.get("high", math.inf)
         left = "(" if one.metadata.get("open_low") or math.isinf(low) else "["
         right = ")" if one.metadata.get("open_high") or math.isinf(high) else "]"
         if math.isinf(low) and math.isinf(high):
-            return one.type
+            return kind
         ends = (f"{low:g}".replace("inf", "∞"), f"{high:g}".replace("inf", "∞"))
-        return f"{one.type} in {left}{ends[0]}, {ends[1]}{right}".replace("-", "−")
+        return f"{kind} in {left}{ends[0]}, {ends[1]}{right}".replace("-", "−")
     return "" if one.type == "value" else one.type

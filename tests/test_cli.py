@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import textwrap
 
 import pytest
 
@@ -131,13 +132,24 @@ def test_help_stands_under_headings_and_shows_the_learner_s_defaults(command):
 
 
 def test_help_on_a_terminal_without_greek_letters():
+    each = """
+        import sys
+        from omd import cli
+        for name in ("", *cli.program.commands, "list optimizer", "list learner sac"):
+            sys.argv[1:] = name.split() if "list " in name else [*name.split(), "--help"]
+            try:
+                cli.main()
+            except SystemExit as end:
+                assert not end.code, name
+    """
     done = subprocess.run(
-        [sys.executable, "-m", "omd.cli", "train", "--help"],
+        [sys.executable, "-c", textwrap.dedent(each)],
         env=os.environ | {"PYTHONIOENCODING": "latin-1"},
         capture_output=True,
         check=True,
     )
     assert b"Temperature ? of softmax" in done.stdout
+    assert not done.stderr
 
 
 def test_a_failed_picture_is_one_line_and_names_are_no_markup(command, tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from omd import parts
-from omd.config import Config
+from omd.config import Config, read
 from omd.errors import InputError, nearest
 from omd.runs import stored
 from omd.settings import resolve
@@ -26,6 +26,15 @@ CONTINUOUS = EnvSpec("Pendulum-v1", 3, None, 1, (-2.0,), (2.0,))
         ({"steps": 10**12}, "steps is 1000000000000: give a number of at most 2e"),
         ({"hidden": 10**9}, "hidden is 1000000000: give a number of at most 100000"),
         ({"model_hidden": 10**6}, "model_hidden is 1000000: give a number of at most 100000"),
+        ({"hidden": (8, 0)}, "layer 2 of hidden is 0: give a number of at least 1"),
+        ({"hidden": "8,a"}, "layer 2 of hidden is 'a': give a whole number"),
+        ({"hidden": "8"}, "hidden is '8': give a whole number"),
+        ({"hidden": ()}, "hidden has 0 layers: give 1 to 64"),
+        ({"model_hidden": (8.5, 8)}, "layer 1 of model_hidden is 8.5: give a whole number"),
+        ({"activation": "rleu"}, "unknown activation 'rleu': did you mean relu?"),
+        ({"model_optimizer": "sdg"}, "unknown optimizer 'sdg': did you mean sgd?"),
+        ({"learner_optimizer": "sgd:nesterov=true"}, "nesterov of sgd is true without momentum"),
+        ({"learner_optimizer": "adam:b1=1"}, "b1 of adam is 1: give a number below 1"),
         ({"distractors": 10**7}, "distractors is 10000000: give a number of at most 100000"),
         ({"steps": 1.5}, "steps is 1.5: give a whole number"),
         ({"learning_rate": -1e-3}, "learning_rate is -0.001: give a number above 0"),
@@ -59,13 +68,21 @@ def test_settings_survive_json():
         tau=0.5,
         objective="omd:constraint_target=moved",
         env_args="gravity=5.0,name=a",
+        hidden="8,4",
+        model_hidden=[3],
+        learner_optimizer="sgd:momentum=0.5",
     )
     settings = resolve(asked, DISCRETE)
     written = json.loads(json.dumps(stored.to_json(settings)))
     assert stored.from_json(written) == settings
     assert written["hypergradient"] == "cg:damping=1e-5,rtol=1e-5,max_steps=100"
+    assert (written["hidden"], written["model_hidden"]) == ([8, 4], [3])
     assert settings.env_arguments == {"gravity": 5.0, "name": "a"}
     assert Config(seeds=3).seed_list == (0, 1, 2) == Config(seeds=np.arange(3)).seed_list
+    new = ("activation", "model_activation", "learner_optimizer", "model_optimizer")
+    older = stored.from_json({k: v for k, v in written.items() if k not in new})
+    assert [str(getattr(older, name)) for name in new[:2]] == ["relu", "relu"]
+    assert [parts.text_of(getattr(older, name)) for name in new[2:]] == ["adam", "adam"]
     with pytest.raises(InputError, match="unknown setting 'tua'"):
         stored.from_json({**written, "tua": 0.5})
     with pytest.raises(InputError, match="its version is 99"):
@@ -96,6 +113,15 @@ def test_settings_that_the_environment_s_actions_rule_out(settings, continuous, 
     with pytest.raises(InputError, match=sentence) as caught:
         resolve(Config(**settings), CONTINUOUS if continuous else DISCRETE)
     assert "\n" not in str(caught.value)
+
+
+def test_one_network_has_one_name():
+    written = ("8", 8), ("8,8", 8), ("8x8", 8), ("8x", (8,)), ("8,4,2", (8, 4, 2))
+    for text, widths in written:
+        config = Config(hidden=read("hidden", text))
+        assert config.hidden == widths
+        assert read("hidden", parts.widths_text(config.hidden)) in (widths, text.replace(",", "x"))
+    assert Config(hidden=np.array([8, 8])) == Config(hidden=8)
 
 
 def test_defaults_follow_the_learner_and_given_values_stay():

@@ -7,6 +7,7 @@ options of its commands are checked. `<!-- slow -->` in a page: `make pages` run
 OMD_SLOW_PAGES set.
 """
 
+import dataclasses
 import importlib.util
 import os
 import pathlib
@@ -18,8 +19,10 @@ import sys
 
 import jax
 import markdown_it
+import pandas as pd
 import pytest
 
+import omd
 from omd import catalogue, cli, parts
 from omd.config import SETTINGS
 
@@ -42,6 +45,11 @@ SHORT = {
     ],
 }
 SHORT["sweep"] = SHORT["train"]
+SHORT["figure"] = ["--budget", "smoke"]
+QUICK = {
+    "MPLBACKEND": "Agg",
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # programs of commands run for milliseconds
+}
 OPEN_TO_NUMBERS = ("results", "performance")
 """Parts of the site that may hold as many numbers as they like."""
 
@@ -56,6 +64,26 @@ def site():
 @pytest.fixture(scope="module")
 def generated():
     return site().pages()
+
+
+@pytest.fixture
+def short_training(monkeypatch):
+    """In `python` blocks."""
+    words = zip(SHORT["train"][::2], SHORT["train"][1::2], strict=True)
+    short = {name.removeprefix("--").replace("-", "_"): value for name, value in words}
+    train, make = omd.train, omd.make_train
+
+    def shortened(config=None, **options):
+        if isinstance(config, omd.Config):
+            config = dataclasses.replace(config, **short)
+        elif config is not None:
+            options |= short
+        return train(config, **options)
+
+    monkeypatch.setattr(omd, "train", shortened)
+    monkeypatch.setattr(
+        omd, "make_train", lambda config: make(dataclasses.replace(config, **short))
+    )
 
 
 def name_of(page):
@@ -85,12 +113,22 @@ def is_slow(page):
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=name_of)
-def test_code_of_a_page_runs_and_prints_what_it_shows(page, tmp_path, monkeypatch, capsys):
+def test_code_of_a_page_runs_and_prints_what_it_shows(
+    page, tmp_path, short_training, monkeypatch, capsys
+):
     if is_slow(page) != bool(os.environ.get("OMD_SLOW_PAGES")):
         pytest.skip("`make pages` runs the slow pages, `make test` the others")
+    execute(page, tmp_path, monkeypatch, capsys)
+    if name_of(page) == "docs/reference/files.md":
+        check_files(page, tmp_path)
+
+
+def execute(page, tmp_path, monkeypatch, capsys):
+    """Run the blocks of a page in a folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("MPLBACKEND", "Agg")
+    for name, value in QUICK.items():
+        monkeypatch.setenv(name, value)
     (tmp_path / "docs" / "images").mkdir(parents=True)
     for name in ("Makefile", "pyproject.toml"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -128,11 +166,34 @@ def test_code_of_a_page_runs_and_prints_what_it_shows(page, tmp_path, monkeypatc
                 assert shown is None or shape(done.stdout) == shape(shown)
 
 
+def check_files(page, tmp_path):
+    """Raises where the folders of a run and a sweep aren't what the page's tables say."""
+    for section in re.split(r"^## ", page.read_text(encoding="utf-8"), flags=re.MULTILINE):
+        title, _, text = section.partition("\n")
+        folder = {"A run": "runs/mine", "A sweep": "sweeps/mine"}.get(title)
+        if folder is None:
+            continue
+        text, _, columns = text.partition("### Columns")
+        rows = dict(re.findall(r"^\| `([^`]+)` \| (.*) \|$", text, flags=re.MULTILINE))
+        there = {p.name for p in (tmp_path / folder).iterdir() if not p.name.startswith(".")}
+        named = {name.partition("/")[0] for name in rows}
+        usual = {n.partition("/")[0] for n, what in rows.items() if not OCCASIONAL.search(what)}
+        assert usual <= there <= named, folder
+        if columns:
+            names = re.findall(r"^\| (`[^|]+) \|", columns, flags=re.MULTILINE)
+            told = [word for name in names for word in re.findall(r"`(\w+)`", name)]
+            frame = pd.read_parquet(tmp_path / folder / "metrics.parquet")
+            assert sorted(told) == sorted(frame.columns)
+
+
+OCCASIONAL = re.compile("only where|written by `omd watch`")
+
+
 SHIM = f"""
 import sys
 from omd import cli
 words = sys.argv[1:]
-if words and words[0] in ("train", "sweep") and "--resume" not in words:
+if words and words[0] in {tuple(SHORT)!r} and "--resume" not in words:
     given = {SHORT!r}[words[0]]
     for name, value in zip(given[::2], given[1::2]):
         if name in words and words[0] == "train":
@@ -218,3 +279,11 @@ def test_pages_for_people_are_short_and_hold_few_numbers():
     assert words < 15_000
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert readme.count("\n") < 120
+
+
+def test_links_of_pages_outside_the_site_lead_somewhere():
+    """Those of the site are checked when it is built."""
+    for page in (*ROOT.glob("*.md"), *(ROOT / "results").rglob("*.md")):
+        prose = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", prose):
+            assert link.startswith("https://") or (page.parent / link).exists(), (page, link)

@@ -33,6 +33,7 @@ BASES = {
     "learner": "omd.agents.learners.learner:Learner",
     "model": "omd.agents.models.model:Model",
     "hypergradient": "omd.implicit.methods:AbstractMethod",
+    "optimizer": "omd.agents.updates:Optimizer",
 }
 """The kinds of part, each with the class that its parts subclass."""
 
@@ -251,6 +252,34 @@ _PARTS = (
         "least squares of minimum norm (appendix E)",
         "omd.implicit.direct:PseudoInverse",
         "pseudo-inverse",
+    ),
+    Entry(
+        "optimizer",
+        "adam",
+        "Adam (appendix D)",
+        "omd.agents.updates:Adam",
+        "Adam",
+    ),
+    Entry(
+        "optimizer",
+        "adamw",
+        "Adam with decay of all parameters",
+        "omd.agents.updates:AdamW",
+        "AdamW",
+    ),
+    Entry(
+        "optimizer",
+        "sgd",
+        "gradient descent, with momentum if wanted",
+        "omd.agents.updates:Sgd",
+        "SGD",
+    ),
+    Entry(
+        "optimizer",
+        "rmsprop",
+        "steps divided by the root of a mean square",
+        "omd.agents.updates:RmsProp",
+        "RMSProp",
     ),
 )
 

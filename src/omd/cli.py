@@ -100,6 +100,9 @@ def program() -> None:
     """
 
 
+_METAVARS = {"number": "N", "whole number": "N", "widths": "N[xN]"}
+
+
 def _settings(*, multiple: bool = False):
     """One option for each setting, with its help and under its heading."""
 
@@ -111,14 +114,14 @@ def _settings(*, multiple: bool = False):
             known = [*one.choices, *(catalogue.names(kind) if kind else ())]
             choices = f" [{' | '.join(known)}]" if known else ""
             default = f"  [default: {defaults(one)}]" if defaults(one) else ""
-            numeric = one.type in ("number", "whole number") or one.name == "seeds"
+            seeds = one.name == "seeds"
             command = click.option(
                 f"--{one.name.replace('_', '-')}",
                 one.name,
                 cls=_Option,
                 group=one.metadata.get("group"),
                 multiple=multiple,
-                metavar="N" if numeric else "PART" if kind else "NAME",
+                metavar=_METAVARS.get(one.type, "PART" if kind else "N" if seeds else "NAME"),
                 help=f"{one.metadata['help']}{choices}{default}",
             )(command)
         return command

@@ -14,6 +14,11 @@ from omd.parts import setting
 
 Part = Any
 """An instance of a part; its class would need JAX here."""
+Widths = int | tuple[int, ...]
+"""Units of hidden layers: one number for `LAYERS` layers, or a number a layer."""
+LAYERS = 2
+Activation = Literal["relu", "tanh", "silu", "gelu", "elu"]
+"""Functions of `jax.nn` that are 0 at 0, as padded units need."""
 ENV_HELP = "Environment id, or package.module:Class of your own; `omd list` shows ids."
 
 
@@ -31,6 +36,8 @@ MOST_STEPS = 2_000_000_000
 """Of a lane: its steps are counted in 32 bits."""
 MOST_UNITS = 100_000
 """Of a hidden layer: the matrix between two layers of so many takes 40 GB in float32."""
+MOST_LAYERS = 64
+"""Hidden layers of a network."""
 MOST_DISTRACTORS = 100_000
 """With so many, a replay buffer takes 800 kB a transition in float32 where both states are kept."""
 
@@ -77,10 +84,10 @@ class Config:
     )
 
     learning_rate: float | None = _by_learner(
-        "Adam's rate for the model θ (outer loop).", low=0, open_low=True, lane=True, group=_OUTER
+        "Learning rate of the model θ (outer loop).", low=0, open_low=True, lane=True, group=_OUTER
     )
     inner_learning_rate: float | None = _by_learner(
-        "Adam's rate for the learner's networks, w among them (inner loop).",
+        "Learning rate of the learner's networks, w among them (inner loop).",
         low=0,
         open_low=True,
         lane=True,
@@ -108,18 +115,29 @@ class Config:
         0.99, "Discount factor γ, below 1.", low=0, high=1, open_high=True, lane=True, group=_INNER
     )
 
-    hidden: int | None = _by_learner(
-        "Units in each of the Q-network's two hidden layers.",
+    hidden: Widths | None = _by_learner(
+        "Units of the hidden layers of the learner's networks: 64 for two layers of 64, or a "
+        "number a layer, 64x32x16 (one layer: 64x).",
         low=1,
         high=MOST_UNITS,
+        layers=LAYERS,
+        most=MOST_LAYERS,
         group=_INNER,
     )
-    model_hidden: int | None = _by_learner(
-        "Units in each of the model's two hidden layers.",
+    model_hidden: Widths | None = _by_learner(
+        "Units of the hidden layers of the model's networks, written like `hidden`.",
         low=1,
         high=MOST_UNITS,
+        layers=LAYERS,
+        most=MOST_LAYERS,
         lane=True,
         group=_MODEL,
+    )
+    activation: Activation = setting(
+        "relu", "After each hidden layer of the learner's networks.", group=_INNER
+    )
+    model_activation: Activation = setting(
+        "relu", "After each hidden layer of the model's networks.", group=_MODEL
     )
     batch_size: int = setting(256, "Transitions in a minibatch.", low=1, group=_INNER)
     inner_steps: int = setting(1, "K, Q-network updates per model update.", low=1, group=_INNER)
@@ -174,9 +192,15 @@ class Config:
         2, "Q-networks: 2 for double Q-learning, 1 for single.", low=1, high=2, group=_INNER
     )
     inner_optimizer: Literal["auto", "reset", "keep"] | None = _by_learner(
-        "Adam's moments between inner loops: `reset`, `keep`, or `auto`: reset for OMD with soft "
-        "Q-learning, else kept, as the authors' programs do.",
+        "Moments of learner_optimizer between inner loops: `reset`, `keep`, or `auto`: reset for "
+        "OMD with soft Q-learning, else kept, as the authors' programs do.",
         group=_INNER,
+    )
+    learner_optimizer: str | type | Part = setting(
+        "adam", "Optimiser of the learner's networks.", part="optimizer", group=_INNER
+    )
+    model_optimizer: str | type | Part = setting(
+        "adam", "Optimiser of the model θ.", part="optimizer", group=_OUTER
     )
 
     evaluate_every: int | None = _by_learner(
@@ -240,6 +264,8 @@ class Config:
         for name, one in SETTINGS.items():
             if one.metadata.get("part") and not isinstance(values[name], str | None):
                 values[name] = parts.text_of(values[name], complete=True)
+            elif one.type == "widths" and isinstance(values[name], tuple):
+                values[name] = list(values[name])
         values["env"] = env_text(self.env)
         values["env_args"] = self.env_arguments
         values["seeds"] = list(self.seed_list)
@@ -248,6 +274,11 @@ class Config:
 
 SETTINGS = {one.name: one for one in parts.settings_of(Config)}
 """Every setting of a run by name, in the order of `Config`."""
+
+
+def layers_of(widths: Widths) -> tuple[int, ...]:
+    """Units of each hidden layer."""
+    return widths if isinstance(widths, tuple) else (widths,) * LAYERS
 
 
 def defaults(one: parts.Setting) -> str:

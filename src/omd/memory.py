@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from typing import Any
 
 from omd import catalogue
-from omd.config import Config
+from omd.config import Config, layers_of
 from omd.errors import InputError
 
 ROW = 200
@@ -40,7 +41,6 @@ def least(config: Config) -> dict[str, tuple[int, str]]:
     """Bytes that a run of this configuration takes at least, with the settings that they hang on,
     by what takes them. The environment isn't made: its own observation counts as one number."""
     lanes, number = len(config.seed_list), 8 if config.precision == "float64" else 4
-    hidden, model = _least(config, "hidden"), _least(config, "model_hidden")
     steps, every = _least(config, "steps"), _least(config, "evaluate_every")
     noise, batch = config.distractors, config.batch_size
     held = config.replay_capacity or steps
@@ -52,9 +52,9 @@ def least(config: Config) -> dict[str, tuple[int, str]]:
         ),
         # w, the target and Adam's two moments
         "the Q-network": (
-            4 * config.critics * (hidden * hidden + noise * hidden) * number, "hidden",
+            4 * config.critics * _weights(config, "hidden", noise) * number, "hidden",
         ),
-        "the model": (3 * (model * model + 2 * noise * model) * number, "model_hidden"),
+        "the model": (3 * _weights(config, "model_hidden", 2 * noise) * number, "model_hidden"),
         "a minibatch": (batch * (5 + 2 * noise) * number, "batch_size"),
         "the random numbers of a chunk": (4 * min(every, steps) * batch, "evaluate_every"),
         "its evaluations' rows": (steps // every * ROW, "steps"),
@@ -65,7 +65,13 @@ def least(config: Config) -> dict[str, tuple[int, str]]:
     return {what: (lanes * count, settings) for what, (count, settings) in found.items()}
 
 
-def _least(config: Config, name: str) -> int:
+def _weights(config: Config, name: str, ends: int) -> int:
+    """Weights of a network: between its hidden layers, and those of so many inputs and outputs."""
+    widths = layers_of(_least(config, name))
+    return sum(map(operator.mul, widths, widths[1:])) + ends * min(widths)
+
+
+def _least(config: Config, name: str) -> Any:
     """A setting's value; where it is open, the smallest that a shipped learner would take."""
     value: Any = getattr(config, name)
     if value is not None:

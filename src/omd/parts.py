@@ -54,7 +54,7 @@ class Setting(NamedTuple):
 
     name: str
     type: str
-    """number, whole number, true or false, text, or the choices."""
+    """number, whole number, widths (of layers), true or false, text, or the choices."""
     choices: tuple[Any, ...]
     optional: bool
     """Whether None is a value."""
@@ -126,6 +126,8 @@ def checked(name: str, one: Setting, value: Any) -> Any:
         return bool(value)
     if one.type in ("number", "whole number"):
         return _number(name, one, value)
+    if one.type == "widths":
+        return _widths(name, one, value)
     if one.type == "text" and not isinstance(value, str):
         raise InputError(f"{name} is {value!r}: give a text")
     return value
@@ -139,7 +141,7 @@ def _number(name: str, one: Setting, value: Any) -> Any:
                 f"{name} is traced by JAX: give a Python number, known at compile time"
             )
         return value
-    whole, many = one.type == "whole number", bool(getattr(value, "ndim", 0))
+    whole, many = one.type != "number", bool(getattr(value, "ndim", 0))
     if isinstance(value, bool | str | bytes) or (whole and many):
         raise InputError(f"{name} is {value!r}: give a {'whole ' * whole}number")
     try:
@@ -162,6 +164,35 @@ def _number(name: str, one: Setting, value: Any) -> Any:
     if many or (hasattr(value, "aval") and not static):  # an array stays one
         return value
     return int(value) if whole else float(value)
+
+
+_BETWEEN = re.compile(r"\s*[,x×]\s*")
+"""Parts the widths of layers in a text: in a sweep a comma parts values of an axis."""
+
+
+def _widths(name: str, one: Setting, value: Any) -> Any:
+    """Units of hidden layers. A number stands for `layers` layers, and is what so many equal
+    layers are written as, lest one network have two names."""
+    if isinstance(value, str) and _BETWEEN.search(value):
+        words = _BETWEEN.split(value.strip())
+        value = words[:-1] if words[-1] == "" else words
+        value = tuple(int(w) if re.fullmatch(r"-?\d+", w) else w for w in value)
+    elif getattr(value, "ndim", 0) == 1:
+        value = tuple(value.tolist())
+    if not isinstance(value, tuple | list):
+        return _number(name, one, value)
+    usual, most = one.metadata["layers"], one.metadata["most"]
+    if not 1 <= len(value) <= most:
+        raise InputError(f"{name} has {len(value)} layers: give 1 to {most}")
+    found = tuple(_number(f"layer {i} of {name}", one, v) for i, v in enumerate(value, 1))
+    return found[0] if found == found[:1] * usual else found
+
+
+def widths_text(widths: int | tuple[int, ...]) -> str:
+    """Widths of layers as text that can be read back: 64, 64x32, or 64x for one layer."""
+    if not isinstance(widths, tuple):
+        return str(widths)
+    return "x".join(map(str, widths)) + "x" * (len(widths) == 1)
 
 
 def _entries(array: Any) -> list[float]:
@@ -304,7 +335,9 @@ def read(name: str, known: Mapping[str, Setting], key: str, word: str) -> Any:
         return match.get(word.lower(), word)
     if one.type == "true or false":
         return {"true": True, "false": False}.get(word.lower(), word)
-    if one.type in ("number", "whole number"):
+    if one.type in ("number", "whole number") or (
+        one.type == "widths" and not _BETWEEN.search(word)
+    ):
         return number(name.removesuffix(" of a run"), word)
     return word
 
@@ -400,6 +433,8 @@ def _kind(hint: Any) -> tuple[str, tuple[Any, ...], bool]:
         return "true or false", (), optional
     if options == {int} or hint == "int":
         return "whole number", (), optional
+    if options == {int, tuple[int, ...]}:
+        return "widths", (), optional
     if float in options or hint in ("float", "ArrayLike"):
         return "number", (), optional
     if int in options:  # or an array of whole numbers

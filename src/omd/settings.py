@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from omd import catalogue, parts
-from omd.config import SETTINGS, Config, env_text
+from omd.config import SETTINGS, Config, Widths, env_text
 from omd.errors import InputError
 from omd.types import EnvSpec
 
@@ -20,20 +20,23 @@ class Settings(Config):
         from omd.agents.learners.learner import Learner
         from omd.agents.models.model import Model
         from omd.agents.objectives.objective import Objective
+        from omd.agents.updates import Optimizer
         from omd.implicit import AbstractMethod
 
         objective: Objective = parts.setting()
         learner: Learner = parts.setting()
         model: Model = parts.setting()
         hypergradient: AbstractMethod = parts.setting()
+        model_optimizer: Optimizer = parts.setting()
+        learner_optimizer: Optimizer = parts.setting()
         steps: int = parts.setting()
         learning_rate: float = parts.setting()
         inner_learning_rate: float = parts.setting()
         tau: float = parts.setting()
         temperature: float = parts.setting()
         epsilon: float = parts.setting()
-        hidden: int = parts.setting()
-        model_hidden: int = parts.setting()
+        hidden: Widths = parts.setting()
+        model_hidden: Widths = parts.setting()
         random_steps: int = parts.setting()
         evaluate_every: int = parts.setting()
 
@@ -74,7 +77,7 @@ class Settings(Config):
 
     @property
     def resets_moments(self) -> bool:
-        """Whether each inner loop begins with fresh moments of Adam."""
+        """Whether each inner loop begins with fresh moments of the learner's optimiser."""
         automatic = self.objective.implicit and self.learner.resets_moments
         return automatic if self.inner_optimizer == "auto" else self.inner_optimizer == "reset"
 

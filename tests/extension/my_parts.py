@@ -6,8 +6,9 @@ import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
-from omd.agents import Deterministic, Fitted, Prediction, reward_error, setting
+from omd.agents import Deterministic, Fitted, Optimizer, Prediction, reward_error, setting
 from omd.implicit import AbstractMethod
 from omd.implicit.report import of_approximation
 
@@ -40,6 +41,15 @@ class Richardson(AbstractMethod):
 
         u = jax.lax.fori_loop(0, self.steps, move, g)
         return u, of_approximation(vjp, u, g, self.steps, check=check)
+
+
+class Signs(Optimizer):
+    """A step of one length, in the direction of the gradient's signs."""
+
+    scale: float = setting(1.0, "Of the learning rate.", low=0, open_low=True)
+
+    def transformation(self, rate):
+        return optax.chain(optax.scale_by_sign(), optax.scale_by_learning_rate(self.scale * rate))
 
 
 class Pair(Deterministic):

@@ -44,7 +44,9 @@ class Td3(Learner):
     def init(self, key, hyper):
         keys = jax.random.split(key)
         w, inputs = self._critics(keys[0]), self.spec.observation_size
-        actor = networks.orthogonal_mlp(keys[1], inputs, self.size, self.hidden, self.dtype)
+        actor = networks.orthogonal_mlp(
+            keys[1], inputs, self.size, self.hidden, self.dtype, activation=self.activation
+        )
         adam = self.optimizer(0.0)
         zero = jnp.zeros((), jnp.int32)
         return State(w, Target(w, actor), actor, adam.init(w), adam.init(actor), zero)
@@ -56,7 +58,9 @@ class Td3(Learner):
 
     def _critics(self, key):
         inputs = self.spec.observation_size + self.size
-        return networks.random_mlps(self.critics, key, inputs, 1, self.hidden, self.dtype)
+        return networks.random_mlps(
+            self.critics, key, inputs, 1, self.hidden, self.dtype, activation=self.activation
+        )
 
     @property
     def action_bits(self):
@@ -111,7 +115,7 @@ class Td3(Learner):
 
         value, gradient = jax.value_and_grad(loss)(state.actor)
         adam = self.optimizer(hyper.inner_learning_rate)
-        updates, actor_moments = adam.update(gradient, state.actor_moments)
+        updates, actor_moments = adam.update(gradient, state.actor_moments, state.actor)
         moved = optax.apply_updates(state.actor, updates)
         due = state.count % self.delay == 0
         actor, actor_moments = jax.tree.map(

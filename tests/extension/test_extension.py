@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import omd
+from omd.analysis.frames import final_returns
 from omd.runs import run as runs
 
 HERE = pathlib.Path(__file__).parent
@@ -23,13 +24,15 @@ SMALL = {
     "evaluate_episodes": 2,
     "evaluate_max_steps": 30,
 }
-PARTS = {
+PARTS = {  # beside them, networks and optimisers other than the defaults
     "objective": {"objective": "my_parts:IterVaml:weight=0.5"},
     "learner": {"env": "Pendulum-v1", "learner": "my_td3:Td3:smoothing=0.1"},
     "hypergradient": {"hypergradient": "my_parts:Richardson:steps=2"},
-    "model": {"model": "my_parts:Pair:spread=0.01", "objective": "mle"},
-    "environment": {"env": "my_parts:Corridor", "env_args": {"length": 4}},
-}
+    "model": {"model": "my_parts:Pair:spread=0.01", "objective": "mle",
+              "model_optimizer": "my_parts:Signs:scale=0.5", "learner_optimizer": "rmsprop"},
+    "environment": {"env": "my_parts:Corridor", "env_args": {"length": 4}, "hidden": (6, 3, 4),
+                    "model_hidden": (5,), "activation": "tanh", "model_activation": "silu"},
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -57,16 +60,13 @@ def test_a_part_of_one_s_own_is_an_axis_of_a_sweep(tmp_path, kind, monkeypatch):
     text = PARTS[kind][kind]
     values = {"objective": [text, "mle"], "learner": [text]}[kind]
     options = {k: [v] for k, v in {**SMALL, **PARTS[kind], "steps": 60}.items()}
-    done = omd.sweep(
-        None,
-        options={**options, kind: values},
-        out=tmp_path / "s",
-        workers=1,
-        progress=False,
-    )
+    options |= {kind: values, "model_hidden": [(4, 3), (2, 5)]}
+    done = omd.sweep(None, options=options, out=tmp_path / "s", workers=1, progress=False)
+    assert {group.padded for group in done.groups} == {(4, 5)}
     frame = omd.results(done.path)
     assert set(frame["status"]) == {"finished"}
     assert set(frame[kind]) == set(values)
+    assert set(final_returns(frame)["model_hidden"]) == {"4x3", "2x5"}
 
 
 def omd_command(folder, *words):

@@ -213,6 +213,14 @@ def test_what_differs_from_the_paper_is_said():
         "steps is 5 here; the paper has 200000",
         "precision is float32 here; the authors' program has float64",
     ]
+    # settings of parts, also those that a file of an older version has beside them
+    default = "omd:start=warm,constraint_target=last,outer_batch=same"
+    said = ["constraint_target is last here; the authors' program has moved"]
+    assert differences({"objective": default, "learner": "soft-q:operator=soft"}) == said
+    assert differences({"objective": ["omd", "mle"], "constraint_target": ["moved"]}) == []
+    assert differences({"objective": ["mle", "vep:values=3"]}) == [
+        "vep_values is 3 here; the paper has 5"
+    ]
 
 
 def test_the_report_of_a_sweep_needs_nothing_else(folder, tmp_path):

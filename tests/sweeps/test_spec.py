@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -142,6 +143,10 @@ def test_groups_hold_one_shape_and_fit_into_memory():
     assert sorted(n for g in groups for n in g.lanes) == list(range(20))
     assert all(len({plan.shape_of(lanes[n]) for n in g.lanes}) == 1 for g in groups)
     assert {g.padded for g in groups} == {3}
+    several = dataclasses.replace(lanes[0], model_hidden=(2, 5)), lanes[0], lanes[-1]
+    deep = dataclasses.replace(lanes[0], model_hidden=(2, 5, 1))
+    assert plan.widest(several) == (3, 5)
+    assert len(plan.shapes([*several, deep])) == 3
     assert max(len(g.lanes) for g in groups) == plan.CPU_LANES
     assert lanes[groups[0].lanes[0]].seed_list == (0,)
     one = groups[0]

@@ -1,8 +1,8 @@
-"""Agents: model × learner × objective. See the README beside this file.
+"""Agents: model × learner × objective.
 
 Who writes a part of their own finds all that it needs here: the base classes `Objective` (or
-`Fitted`, for objectives that fit the model first), `Learner` and `Model`, `setting` to declare
-what can be set, `networks`, and the records that go between parts.
+`Fitted`, for objectives that fit the model first), `Learner`, `Model` and `Optimizer`, `setting` to
+declare what can be set, `networks`, and the records that go between parts.
 """
 
 from omd.agents import networks
@@ -20,6 +20,7 @@ from omd.agents.models.mlp import Deterministic, Gaussian
 from omd.agents.models.model import Model, Prediction, reward_error, squared_error
 from omd.agents.objectives.fitted import Fitted, TwoStep
 from omd.agents.objectives.objective import AgentState, Context, Objective, diagnostics
+from omd.agents.updates import Optimizer
 from omd.parts import setting
 from omd.types import EnvSpec, Metrics, Transition
 
@@ -37,6 +38,7 @@ __all__ = [
     "Metrics",
     "Model",
     "Objective",
+    "Optimizer",
     "Prediction",
     "Transition",
     "TwoStep",

@@ -13,6 +13,7 @@ from omd.agents.learners.learner import Hyper, Learner
 from omd.agents.models.model import Model
 from omd.agents.objectives.objective import AgentState, Context, Objective
 from omd.agents.setup import Setup
+from omd.config import Widths
 from omd.implicit import AbstractMethod
 from omd.settings import Settings
 from omd.types import EnvSpec, Metrics, PyTree, Transition
@@ -56,7 +57,7 @@ class Agent:
         return self.objective.update(state._replace(theta=theta), batches, self.context(key, h))
 
 
-def build(settings: Settings, spec: EnvSpec, padded: int | None = None) -> Agent:
+def build(settings: Settings, spec: EnvSpec, padded: Widths | None = None) -> Agent:
     """The agent of a run: its parts, bound to its settings and its environment.
 
     `padded` is the width to which the model's hidden layers are padded, so that lanes with models

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-Mlp = tuple[eqx.nn.Linear, ...]
-HIDDEN_LAYERS = 2
+from omd.config import LAYERS, Widths
+
 BIAS = "bias"
 """The scope of products that only add a bias or sum its gradient; costs leave them out."""
 
@@ -33,26 +33,49 @@ def _relu_jvp(primals, tangents):
     return y, tangents[0] * jnp.sign(y)
 
 
+class Layer(eqx.nn.Linear):
+    """A linear layer that knows what comes after it, should it be a hidden one."""
+
+    activation: str = eqx.field(static=True)
+    """`relu`, or the name of another function of `jax.nn`."""
+
+    def __init__(
+        self, inputs: int, outputs: int, *, activation: str, key: Array, dtype: DTypeLike
+    ) -> None:
+        super().__init__(inputs, outputs, key=key, dtype=dtype)
+        self.activation = activation
+
+    def activate(self, x: Array) -> Array:
+        """The activation, element by element."""
+        return relu(x) if self.activation == "relu" else getattr(jax.nn, self.activation)(x)
+
+
+Mlp = tuple[Layer, ...]
+
+
 def orthogonal_mlp(
     key: Array,
     inputs: int,
     outputs: int,
-    width: int,
+    width: Widths,
     dtype: DTypeLike,
-    padded: int | None = None,
+    padded: Widths | None = None,
     *,
-    layers: int = HIDDEN_LAYERS,
+    layers: int = LAYERS,
+    activation: str = "relu",
 ) -> Mlp:
-    """Hidden layers, two by default, orthogonal weights (gain √2, output 0.01), zero biases
-    (appendix D).
+    """Hidden layers, orthogonal weights (gain √2, output 0.01), zero biases (appendix D).
 
-    `padded` adds hidden units without weights in or out: their outputs and gradients are exactly
-    zero and Adam leaves them there, so that models of several widths share one compiled program.
+    `width` is the units of each of `layers` hidden layers, or a number for each layer. `padded`,
+    of the same form, adds hidden units without weights in or out: their gradients are exactly zero
+    and optimisers leave them there, so that models of several widths share one compiled program.
     """
-    padded = width if padded is None else padded
-    sizes = [inputs, *[width] * layers, outputs]
-    shapes = [inputs, *[padded] * layers, outputs]
-    gains = [2**0.5] * layers + [0.01]
+    widths, wide = (
+        (each,) * layers if isinstance(each, int) else each for each in (width, padded or width)
+    )
+    sizes = [inputs, *widths, outputs]
+    shapes = [inputs, *wide, outputs]
+    gains = [2**0.5] * len(widths) + [0.01]
     # one draw for all layers: each one compiles anew, and a run's start waits for it
     areas = [fan_in * fan_out for fan_in, fan_out in itertools.pairwise(sizes)]
     normals = jnp.split(
@@ -62,7 +85,7 @@ def orthogonal_mlp(
     for i, (normal, gain) in enumerate(zip(normals, gains, strict=True)):
         weight = gain * _orthogonal(normal.reshape(sizes[i + 1], sizes[i]))
         missing = [(0, shapes[i + 1] - sizes[i + 1]), (0, shapes[i] - sizes[i])]
-        layer = eqx.nn.Linear(shapes[i], shapes[i + 1], key=key, dtype=dtype)
+        layer = Layer(shapes[i], shapes[i + 1], activation=activation, key=key, dtype=dtype)
         bias = jnp.zeros(shapes[i + 1], dtype)
         where = operator.attrgetter("weight", "bias")
         made.append(eqx.tree_at(where, layer, (jnp.pad(weight, missing), bias)))
@@ -81,7 +104,7 @@ def apply(mlp: Mlp, x: Float[Array, "inputs batch"]) -> Float[Array, "outputs ba
     # one copy of x, lest XLA transpose it in every product (docs/performance.md)
     x = jax.lax.optimization_barrier(x)
     for layer in mlp[:-1]:
-        x = relu(_affine(layer, x))
+        x = layer.activate(_affine(layer, x))
     return _affine(mlp[-1], x)
 
 
@@ -89,7 +112,7 @@ def hidden_outputs(mlp: Mlp, x: Float[Array, "inputs batch"]) -> list[Float[Arra
     """What the units of each hidden layer give."""
     found = []
     for layer in mlp[:-1]:
-        x = relu(_affine(layer, x))
+        x = layer.activate(_affine(layer, x))
         found.append(x)
     return found
 
@@ -109,17 +132,31 @@ def tangent_kernel(
 ) -> Float[Array, "batch batch"]:
     """J Jᵀ for J = ∂(outputs · mlp(x))/∂(weights and biases) [batch, parameters], layer by layer:
     no matrix has a side of the parameters' number."""
-    inputs = [x, *hidden_outputs(mlp, x)]
+    inputs, slopes = [x], [jnp.ones_like(x)]
+    for layer in mlp[:-1]:
+        before = _affine(layer, inputs[-1])
+        after, slope = jax.jvp(layer.activate, (before,), (jnp.ones_like(before),))
+        inputs.append(after)
+        slopes.append(slope)
     kernel, delta = jnp.zeros((x.shape[1],) * 2, x.dtype), outputs
-    for layer, a in zip(reversed(mlp), reversed(inputs), strict=True):
+    for layer, a, slope in zip(reversed(mlp), reversed(inputs), reversed(slopes), strict=True):
         kernel += (a.T @ a + 1) * (delta.T @ delta)
-        delta = (layer.weight.T @ delta) * jnp.sign(a)
+        delta = (layer.weight.T @ delta) * slope
     return kernel
 
 
 def random_mlps(
-    count: int, key: Array, inputs: int, outputs: int, width: int, dtype: DTypeLike
+    count: int,
+    key: Array,
+    inputs: int,
+    outputs: int,
+    width: Widths,
+    dtype: DTypeLike,
+    *,
+    activation: str = "relu",
 ) -> tuple[Mlp, ...]:
     """Independent networks: double critics, or the value functions of eq. (14)."""
     keys = jax.random.split(key, count)
-    return tuple(orthogonal_mlp(k, inputs, outputs, width, dtype) for k in keys)
+    return tuple(
+        orthogonal_mlp(k, inputs, outputs, width, dtype, activation=activation) for k in keys
+    )

@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any, NamedTuple, TypeVar, dataclass_transform
 
 from omd import parts
+from omd.config import Widths
 from omd.settings import Settings
 from omd.types import EnvSpec
 
@@ -22,7 +23,7 @@ class Setup(NamedTuple):
     """Every setting of the run."""
     dtype: Any
     """Of parameters and observations: float32 or float64."""
-    padded: int
+    padded: Widths
     """Units to which the model's hidden layers are padded, `settings.model_hidden` or more."""
 
 

@@ -78,9 +78,15 @@ def _draws(finals: pd.DataFrame) -> pd.Series:
         layers = sorted(c for c in map(str, finals) if c.startswith(f"{LIVE_UNITS}{network}_"))
         if layers:
             live = finals[layers[-1]].astype("Float64")
-            dead = (live < finals["model_hidden"]).fillna(False).astype(bool)
+            units = finals["model_hidden"].map(_last_layer)
+            dead = (live < units).fillna(False).astype(bool)
             found = found.mask(live.notna() & dead, "dead").mask(live.notna() & ~dead, "live")
     return found
+
+
+def _last_layer(widths: int | str) -> int:
+    """Units of the last hidden layer, of widths as results hold them: 64, or 64x32."""
+    return int(str(widths).rstrip("x").rpartition("x")[2])
 
 
 def _best_window(returns: pd.Series) -> float:

@@ -69,7 +69,8 @@ def picture(metrics: pd.DataFrame, config: Settings) -> bytes:
     if count > 1 and len(panels) > 1:
         spread += ", median and quartiles of errors"
     noise = f", {config.distractors} distractors" if config.distractors else ""
-    width = "" if not config.objective.uses_model else f", model width {config.model_hidden}"
+    widths = parts.widths_text(config.model_hidden)
+    width = "" if not config.objective.uses_model else f", model width {widths}"
     title = f"{name} on {style.literal(env_text(config.env))}{width}{noise}"
     figure.suptitle(title, fontsize=11)
     lost = metrics.loc[metrics["diverged"].astype(bool), "seed"].nunique()

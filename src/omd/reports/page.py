@@ -16,7 +16,6 @@ import jinja2
 import markupsafe
 import pandas as pd
 
-from omd import parts
 from omd.analysis import frames
 from omd.analysis.statistics import aggregate
 from omd.errors import InputError, in_a_line
@@ -72,8 +71,7 @@ def of_run(run: Run) -> dict[str, Any]:
     """Content of a run's page: how far it is, what came out by seed, its policy, its settings."""
     settings = run.config.to_dict()
     env, seeds = settings["env"], settings["seeds"]
-    objective = parts.text_of(type(run.config.objective))
-    plain = settings | {"seeds": len(seeds), "objective": objective}
+    plain = settings | {"seeds": len(seeds)}
     problems: list[str] = []
     sections: list[dict[str, Any]] = []
     if not run.metrics.empty:
@@ -231,7 +229,7 @@ def of_figures(folder: pathlib.Path, records: list[pathlib.Path]) -> dict[str, A
         facts.append(f"figure {number}")
     return {
         "title": "Figures",
-        "about": "What `omd figure` wrote into one folder.",
+        "about": "What omd figure wrote into one folder.",
         "facts": facts,
         "problems": [],
         "sections": sections,

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from omd import catalogue, parts
+from omd.runs.stored import MOVED
+
 APPENDIX_D: dict[str, list[Any]] = {
     "env": ["CartPole-v1"],
     "objective": ["omd", "mle", "vep"],
@@ -49,6 +52,7 @@ def differences(settings: Mapping[str, Any]) -> list[str]:
     """A sentence for each setting with values that the paper doesn't have, and for each value of
     its grids that was left out."""
     found = []
+    settings = _opened(settings)
     for source, known in (("paper", APPENDIX_D), ("authors' program", PROGRAM)):
         for name, theirs in known.items():
             value = settings.get(name)
@@ -63,4 +67,21 @@ def differences(settings: Mapping[str, Any]) -> list[str]:
             elif name in ("inner_learning_rate", "tau") and len(mine) < len(theirs):
                 left = ", ".join(str(v) for v in theirs if v not in mine)
                 found.append(f"{name}: the {source}'s grid also has {left}")
+    return found
+
+
+def _opened(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Shipped objectives and learners by name alone, and their settings beside the others; those
+    that a file of an older version has there already are kept."""
+    found = dict(settings)
+    for kind in {kind for kind, _, _ in MOVED.values()} & set(settings):
+        shipped, values = catalogue.entries(kind), settings[kind]
+        values = values if isinstance(values, list) else [values]
+        texts = {str(v): str(v).partition(":")[0] for v in values}
+        found[kind] = list(dict.fromkeys(n if n in shipped else t for t, n in texts.items()))
+        for name, (of, part, inner) in MOVED.items():
+            mine = [t for t, n in texts.items() if (of, part) == (kind, n)]
+            if mine and name not in settings:
+                inside = [getattr(parts.part_of(kind, text), inner) for text in mine]
+                found[name] = list(dict.fromkeys(inside))
     return found

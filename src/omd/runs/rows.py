@@ -19,9 +19,17 @@ def settings_row(config: Settings, lane: int, seed: int) -> dict[str, object]:
     for name, one in SETTINGS.items():
         if one.metadata.get("part"):
             values[name] = parts.text_of(getattr(config, name))
+        elif one.type == "widths" and isinstance(values[name], list):
+            values[name] = parts.widths_text(getattr(config, name))
     values["env_args"] = ",".join(f"{k}={v}" for k, v in config.env_args)
     del values["seeds"]
     return {"lane": lane, "seed": seed, **values}
+
+
+def with_uniform_widths(frame: pd.DataFrame) -> pd.DataFrame:
+    """Columns of units of hidden layers as text where a lane's is text, since its layers differ."""
+    mixed = [n for n, one in SETTINGS.items() if one.type == "widths" and n in frame]
+    return frame.astype({n: str for n in mixed if any(isinstance(v, str) for v in frame[n])})
 
 
 def joined(

@@ -17,7 +17,7 @@ VERSION = 2
 others, and nothing said what an environment was made with."""
 CONFIG = "config.json"
 
-_MOVED = {
+MOVED = {
     "start": ("objective", "omd", "start"),
     "constraint_target": ("objective", "omd", "constraint_target"),
     "outer_batch": ("objective", "omd", "outer_batch"),
@@ -65,7 +65,7 @@ def read_settings(folder: pathlib.Path) -> Settings:
 def _from_version_1(values: dict[str, Any]) -> dict[str, Any]:
     # what the first files don't name was not yet a choice then
     values = {"learner": "soft-q", "objective": "omd", "model_output": "state", **values}
-    for old, (kind, name, new) in _MOVED.items():
+    for old, (kind, name, new) in MOVED.items():
         if old in values:
             value = values.pop(old)
             if values.get(kind, "").partition(":")[0] == name:

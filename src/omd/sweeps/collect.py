@@ -7,7 +7,7 @@ import pathlib
 import pandas as pd
 
 from omd.runs import files
-from omd.runs.rows import joined, settings_row
+from omd.runs.rows import joined, settings_row, with_uniform_widths
 from omd.runs.run import LAST
 from omd.settings import Settings
 from omd.sweeps import race
@@ -44,7 +44,7 @@ def gather(sweep: Sweep) -> pd.DataFrame:
         for name, counts in live.items():
             part[f"{LIVE_UNITS}{name}"] = part["lane"].map(counts).astype("Int64")
         parts.append(part)
-    frame = pd.concat(parts, ignore_index=True)
+    frame = with_uniform_widths(pd.concat(parts, ignore_index=True))
     return frame.sort_values(["lane", "step"], ignore_index=True)
 
 

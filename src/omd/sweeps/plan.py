@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from omd import memory
-from omd.config import SETTINGS
+from omd.config import SETTINGS, Widths, layers_of
 from omd.errors import InputError
 from omd.settings import Settings
 
@@ -40,8 +40,8 @@ class Group(NamedTuple):
 
     number: int
     lanes: tuple[int, ...]
-    padded: int
-    """Width to which the models are padded."""
+    padded: Widths
+    """Units of hidden layers to which the models are padded."""
     flops: float
     """Of one lane's step."""
     bytes: float
@@ -54,10 +54,10 @@ class Group(NamedTuple):
 
 def shape_of(config: Settings) -> tuple[Any, ...]:
     """What all lanes of a program share."""
-    return tuple(getattr(config, name) for name in SHAPE)
+    return (*(getattr(config, name) for name in SHAPE), len(layers_of(config.model_hidden)))
 
 
-def representative(lanes: Sequence[Settings], padded: int) -> Settings:
+def representative(lanes: Sequence[Settings], padded: Widths) -> Settings:
     """One configuration for all lanes of a shape: what they share, models of `padded` units, and
     defaults for what lanes may vary."""
     usual = {**lanes[0].learner.defaults, "discount": SETTINGS["discount"].default}
@@ -73,6 +73,12 @@ def shapes(lanes: Sequence[Settings]) -> dict[tuple[Any, ...], list[int]]:
     for number, lane in enumerate(lanes):
         found.setdefault(shape_of(lane), []).append(number)
     return found
+
+
+def widest(lanes: Sequence[Settings]) -> Widths:
+    """Units of each hidden layer that the models of all these lanes fit in."""
+    each = [layers_of(lane.model_hidden) for lane in lanes]
+    return dataclasses.replace(lanes[0], model_hidden=tuple(map(max, *each, each[0]))).model_hidden
 
 
 def machine(workers: int | None = None) -> Machine:
@@ -97,10 +103,10 @@ def groups(lanes: Sequence[Settings], on: Machine, size: int | None = None) -> t
     """
     from omd.sweeps.cost import cost_of
 
-    parts: list[tuple[tuple[int, ...], int, float, float]] = []
+    parts: list[tuple[tuple[int, ...], Widths, float, float]] = []
     for numbers in shapes(lanes).values():
         alike = [lanes[n] for n in numbers]
-        padded = max(lane.model_hidden for lane in alike)
+        padded = widest(alike)
         cost = cost_of(representative(alike, padded))
         most = int(MEMORY_SHARE.get(on.platform, 0.5) * on.memory / cost.bytes)
         if cost.bytes > on.memory:

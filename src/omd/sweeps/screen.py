@@ -14,6 +14,7 @@ import rich.progress
 import rich.table
 from rich.markup import escape
 
+from omd.parts import widths_text
 from omd.sweeps.plan import Group, Machine
 from omd.sweeps.store import Sweep
 
@@ -137,7 +138,7 @@ def show_plan(
     rows: dict[tuple[Any, ...], list[int]] = {}
     for i, group in enumerate(groups):
         first = lanes[group.lanes[0]]
-        what = f"{first.objective}, width ≤ {group.padded}"
+        what = f"{first.objective}, width ≤ {widths_text(group.padded)}"
         what += f", {first.distractors} distractors" if first.distractors else ""
         what += f", K {first.inner_steps}" if first.inner_steps != 1 else ""
         what += f", {first.hypergradient}" if first.hypergradient != "identity" else ""

@@ -42,7 +42,7 @@ class Sweep:
             self.name, self.about = str(values["name"]), str(values["about"])
             self.lanes = specs.from_json(values)
             self.groups = tuple(
-                Group(i, tuple(g["lanes"]), g["padded"], g["flops"], g["bytes"])
+                Group(i, tuple(g["lanes"]), _widths(g["padded"]), g["flops"], g["bytes"])
                 for i, g in enumerate(values["groups"])
             )
             self.provenance: dict[str, Any] = values["provenance"]
@@ -176,6 +176,10 @@ class Sweep:
             yield True
         finally:
             lock.release()
+
+
+def _widths(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _plan(lanes: Sequence[Settings], groups: Sequence[Group]) -> dict[str, Any]:

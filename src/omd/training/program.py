@@ -13,6 +13,7 @@ from jaxtyping import Array
 
 from omd import compilation
 from omd.agents import agent
+from omd.config import Widths
 from omd.envs import Env
 from omd.settings import Settings
 from omd.training import devices, replay, strategies
@@ -30,10 +31,10 @@ class Program:
     """The compiled functions of a group of lanes that share all shapes."""
 
     def __init__(
-        self, config: Settings, env: Env, evaluation_env: Env, lanes: int, padded: int | None
+        self, config: Settings, env: Env, evaluation_env: Env, lanes: int, padded: Widths | None
     ) -> None:
-        """`evaluation_env` has `evaluate_episodes` × `lanes` lanes of its own; `padded` is the
-        width that models are padded to, their own by default."""
+        """`evaluation_env` has `evaluate_episodes` × `lanes` lanes of its own; `padded` is what
+        models are padded to, their own width by default."""
         self.config = config
         self.env, self.evaluation_env = env, evaluation_env
         self.agent = agent.build(config, env.spec, padded)

@@ -14,6 +14,7 @@ import optax
 from jaxtyping import Array, Float, UInt32
 
 from omd.agents.setup import AgentPart
+from omd.config import Widths
 from omd.types import EnvSpec, Metrics, PyTree, Transition
 
 
@@ -43,7 +44,7 @@ class LearnerState(Protocol):
 
     @property
     def moments(self) -> PyTree:
-        """Adam's, for w."""
+        """The optimiser's, for w."""
 
     def _replace(self, **changes: Any) -> Any: ...
 
@@ -63,7 +64,7 @@ class Learner(AgentPart, abc.ABC):
     """On top of these, with an objective that differentiates through the inner problem."""
     resets_moments: ClassVar[bool] = False
     """What `inner_optimizer` "auto" means with such an objective: whether each inner loop begins
-    with fresh moments of Adam."""
+    with fresh moments of the optimiser."""
 
     @classmethod
     @abc.abstractmethod
@@ -71,9 +72,14 @@ class Learner(AgentPart, abc.ABC):
         """Whether it can act in such an environment."""
 
     @property
-    def hidden(self) -> int:
-        """Units in each of the two hidden layers of its networks."""
+    def hidden(self) -> Widths:
+        """Units of the hidden layers of its networks: a number for each of two, or one a layer."""
         return self.settings.hidden
+
+    @property
+    def activation(self) -> str:
+        """After each hidden layer of its networks, as `networks` takes it."""
+        return self.settings.activation
 
     @property
     def critics(self) -> int:
@@ -102,8 +108,8 @@ class Learner(AgentPart, abc.ABC):
         """Fresh Q-networks, for an inner loop that starts cold; all else is kept."""
 
     def optimizer(self, rate) -> optax.GradientTransformation:
-        """Adam over one flat vector: a few passes instead of a few for each of the weights."""
-        return optax.flatten(optax.adam(rate))
+        """The run's, over one flat vector: a few passes instead of a few for each weight."""
+        return optax.flatten(self.settings.learner_optimizer.transformation(rate))
 
     @abc.abstractmethod
     def act(
@@ -208,7 +214,7 @@ class Learner(AgentPart, abc.ABC):
     def step(
         self, state: Any, y: Float[Array, " batch"], batch: Transition, hyper: Hyper, key: Array
     ) -> tuple[Any, Metrics]:
-        """One Adam step of w on the targets y, and whatever the learner moves with it."""
+        """One step of w on the targets y, and whatever the learner moves with it."""
 
     def critic_step(
         self,
@@ -218,10 +224,10 @@ class Learner(AgentPart, abc.ABC):
         batch: Transition,
         hyper: Hyper,
     ) -> tuple[PyTree, PyTree, Metrics]:
-        """w and its moments after one Adam step on eq. (10)."""
+        """w and its moments after one step on eq. (10)."""
         q, pull_back = jax.vjp(lambda w: self.predictions(w, batch), w)
         (gradient,) = pull_back(2 * (q - y) / q.size)
-        updates, moments = self.optimizer(hyper.inner_learning_rate).update(gradient, moments)
+        updates, moments = self.optimizer(hyper.inner_learning_rate).update(gradient, moments, w)
         info = {
             "inner_loss": mean_squared(q, y),
             "inner_gradient_norm": optax.tree.norm(gradient),

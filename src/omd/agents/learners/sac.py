@@ -79,7 +79,9 @@ class Sac(Learner):
         critics_key, actor_key = jax.random.split(key)
         w = self._critics(critics_key)
         sizes = (self.spec.observation_size, 2 * self.actions, self.hidden)
-        actor = networks.orthogonal_mlp(actor_key, *sizes, dtype=self.dtype)
+        actor = networks.orthogonal_mlp(
+            actor_key, *sizes, dtype=self.dtype, activation=self.activation
+        )
         log_temperature = jnp.log(jnp.asarray(hyper.temperature, self.dtype))
         optimizer = self.optimizer(0.0)
         return SacState(
@@ -96,7 +98,9 @@ class Sac(Learner):
 
     def _critics(self, key: Array) -> tuple[networks.Mlp, ...]:
         sizes = (self.spec.observation_size + self.actions, 1, self.hidden)
-        return networks.random_mlps(self.critics, key, *sizes, dtype=self.dtype)
+        return networks.random_mlps(
+            self.critics, key, *sizes, dtype=self.dtype, activation=self.activation
+        )
 
     @property
     def action_bits(self) -> int:
@@ -259,7 +263,7 @@ class Sac(Learner):
         policy = (state.target.actor, state.target.log_temperature)
         gradient, (actor_loss, entropy, temperature) = jax.grad(loss, has_aux=True)(policy)
         updates, actor_moments = self.optimizer(hyper.inner_learning_rate).update(
-            gradient, state.actor_moments
+            gradient, state.actor_moments, policy
         )
         actor, log_temperature = optax.apply_updates(policy, updates)
         info |= {"actor_loss": actor_loss, "entropy": entropy, "temperature": temperature}

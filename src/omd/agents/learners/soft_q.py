@@ -54,7 +54,9 @@ class SoftQ(Learner):
 
     def init(self, key: Array, hyper: Hyper) -> SoftQState:
         sizes = (self.spec.observation_size, self.actions, self.hidden)
-        w = networks.random_mlps(self.critics, key, *sizes, dtype=self.dtype)
+        w = networks.random_mlps(
+            self.critics, key, *sizes, dtype=self.dtype, activation=self.activation
+        )
         return SoftQState(w, w, self.optimizer(0.0).init(w))
 
     def restart(self, state: SoftQState, key: Array, hyper: Hyper) -> SoftQState:

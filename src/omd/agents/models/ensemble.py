@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from omd.agents import networks
 from omd.agents.models.model import Model, Prediction
+from omd.config import Widths
 from omd.errors import InputError
 from omd.parts import setting
 from omd.types import Transition
@@ -61,7 +62,9 @@ class Ensemble(Model):
     hidden: int | None = setting(
         None, "Units in each hidden layer; by default the run's model_hidden.", low=1
     )
-    layers: int = setting(2, "Hidden layers of each network.", low=1, high=8)
+    layers: int = setting(
+        2, "Hidden layers of each network, where model_hidden is one number.", low=1, high=8
+    )
     weight_decay: float = setting(1e-4, "Share of a weight that a step at rate 1 takes.", low=0)
     held_out: float = setting(
         0.1, "Share of transitions that no member is trained on.", low=0, high=1, open_high=True
@@ -84,8 +87,8 @@ class Ensemble(Model):
             raise InputError("elites are chosen by held-out error: give held_out above 0")
 
     @property
-    def width(self) -> int:
-        """Units in each hidden layer."""
+    def width(self) -> Widths:
+        """Units of the hidden layers."""
         return self.hidden or self.settings.model_hidden
 
     @property
@@ -100,7 +103,14 @@ class Ensemble(Model):
         padded = self.hidden or self.setup.padded
         each = [
             networks.orthogonal_mlp(
-                k, inputs, 2 * self.outputs, self.width, self.dtype, padded, layers=self.layers
+                k,
+                inputs,
+                2 * self.outputs,
+                self.width,
+                self.dtype,
+                padded,
+                layers=self.layers,
+                activation=self.settings.model_activation,
             )
             for k in jax.random.split(key, self.members)
         ]

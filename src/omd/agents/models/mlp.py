@@ -1,4 +1,4 @@
-"""Models of two hidden layers: separate networks for next state and reward, or a joint one."""
+"""Models with hidden layers: separate networks for next state and reward, or a joint one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ class Deterministic(Model):
         keys = jax.random.split(key, 2)
         shape = (self.width, self.dtype, self.setup.padded)
         return {
-            name: networks.orthogonal_mlp(k, inputs, size, *shape)
+            name: networks.orthogonal_mlp(
+                k, inputs, size, *shape, activation=self.settings.model_activation
+            )
             for (name, size), k in zip(outputs.items(), keys, strict=False)
         }
 

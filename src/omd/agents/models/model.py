@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from omd.agents.actions import to_unit
 from omd.agents.setup import AgentPart
+from omd.config import Widths
 from omd.types import PyTree, Transition
 
 
@@ -40,8 +41,8 @@ class Model(AgentPart, abc.ABC):
         return self.settings.reward == "learned"
 
     @property
-    def width(self) -> int:
-        """Units in each hidden layer: the setting `model_hidden`, which may differ by lane."""
+    def width(self) -> Widths:
+        """Units of the hidden layers: the setting `model_hidden`, which may differ by lane."""
         return self.settings.model_hidden
 
     @abc.abstractmethod

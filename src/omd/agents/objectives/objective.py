@@ -28,7 +28,7 @@ class AgentState(NamedTuple):
     theta: PyTree
     """Parameters θ of the model."""
     moments: PyTree
-    """Adam's, for θ."""
+    """The optimiser's, for θ."""
     learner: LearnerState
     constants: PyTree
     """What the objective keeps besides: drawn once, such as VEP's value networks, or trained."""
@@ -45,7 +45,7 @@ class Context:
     hyper: Hyper
     key: Array
     reset_moments: bool
-    """Whether each inner loop begins with fresh moments of the inner Adam."""
+    """Whether each inner loop begins with fresh moments of the learner's optimiser."""
 
     def predict(self, theta: PyTree, batch: Transition, key: Array | None = None) -> Prediction:
         """The model on a minibatch; `key` draws its samples, by default the update's own."""
@@ -111,12 +111,13 @@ class Context:
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
-        """The outer loop's: Adam at the lane's learning rate."""
-        return optax.flatten(optax.adam(self.hyper.learning_rate))
+        """The outer loop's, at the lane's learning rate."""
+        optimizer = self.model.settings.model_optimizer
+        return optax.flatten(optimizer.transformation(self.hyper.learning_rate))
 
     def descend(self, state: AgentState, gradient: PyTree) -> AgentState:
-        """The state after one Adam step of θ."""
-        updates, moments = self.optimizer.update(gradient, state.moments)
+        """The state after one step of θ."""
+        updates, moments = self.optimizer.update(gradient, state.moments, state.theta)
         theta = optax.apply_updates(state.theta, updates)
         return state._replace(theta=theta, moments=moments)
 
@@ -186,7 +187,7 @@ class Objective(AgentPart, abc.ABC):
             )
 
     def init_model(self, key: Array, context: Context) -> tuple[PyTree, PyTree]:
-        """θ and Adam's moments for it."""
+        """θ and the optimiser's moments for it."""
         theta = context.model.init(key)
         return theta, context.optimizer.init(theta)
 

@@ -113,7 +113,9 @@ class SelfPrediction(Objective):
         """The encoder, and what the other objective keeps."""
         keys = jax.random.split(key)
         sizes = (self.spec.observation_size, self.latent, self.settings.hidden)
-        encoder = networks.orthogonal_mlp(keys[0], *sizes, dtype=self.dtype)
+        encoder = networks.orthogonal_mlp(
+            keys[0], *sizes, dtype=self.dtype, activation=self.settings.activation
+        )
         beside = self.other.bound(self.setup).init_constants(keys[1], context)
         return Latent(encoder, encoder, context.optimizer.init(encoder), beside)
 
@@ -144,7 +146,7 @@ class SelfPrediction(Objective):
         helped = _Helped(**fields, help=lambda theta: jax.grad(loss)(theta, latent.encoder))
         other = self.other.bound(self.setup)
         after, info = other.update(state._replace(constants=latent.beside), batches, helped)
-        updates, moments = context.optimizer.update(gradient, latent.moments)
+        updates, moments = context.optimizer.update(gradient, latent.moments, latent.encoder)
         encoder = optax.apply_updates(latent.encoder, updates)
         target = moving_average(latent.target, encoder, context.hyper.tau)
         kept = Latent(encoder, target, moments, after.constants)

@@ -68,7 +68,14 @@ class TaskMet(Omd):
         phi: PyTree = jnp.zeros(size + 1, self.dtype)
         if self.over == "samples":
             inputs = size + (self.spec.num_actions or self.spec.action_size or 0)
-            phi = networks.orthogonal_mlp(key, inputs, 1, self.settings.hidden, self.dtype)
+            phi = networks.orthogonal_mlp(
+                key,
+                inputs,
+                1,
+                self.settings.hidden,
+                self.dtype,
+                activation=self.settings.activation,
+            )
         return Weights(phi, context.optimizer.init(phi))
 
     def fit_loss(
@@ -120,7 +127,7 @@ class TaskMet(Omd):
         gradient, report = self.weight_gradient(
             found.gradient, state.theta, phi, fits[0], context, keys[0]
         )
-        updates, moments = context.optimizer.update(gradient, moments)
+        updates, moments = context.optimizer.update(gradient, moments, phi)
         phi = optax.apply_updates(phi, updates)
         state = state._replace(learner=found.learner, constants=Weights(phi, moments))
         for batch, key in zip(fits, keys, strict=True):

@@ -39,7 +39,9 @@ class Vep(Fitted):
     def init_constants(self, key: Array, context: Context) -> PyTree:
         """The random value networks V ∈ 𝒱 (appendix D)."""
         sizes = (self.spec.observation_size, 1, self.settings.hidden)
-        return networks.random_mlps(self.values, key, *sizes, dtype=self.dtype)
+        return networks.random_mlps(
+            self.values, key, *sizes, dtype=self.dtype, activation=self.settings.activation
+        )
 
     def loss(
         self, prediction: Prediction, batch: Transition, state: AgentState, context: Context

@@ -59,7 +59,7 @@ def _draw(
     runs: dict[str, Runs], truth: Truth, setting: Settings, budget: str, projection: str
 ) -> Figure:
     figure = new_figure(5.0, 3.8)
-    axes = figure.add_axes((0.14, 0.225, 0.84, 0.69))
+    axes = figure.add_subplot()
     dashes = (0, (5, 3))
     value = truth.expected_return
     axes.axhline(value, color="black", linestyle=dashes, linewidth=1, label="optimal", zorder=1)
@@ -72,5 +72,6 @@ def _draw(
     axes.legend(loc="lower right")
     axes.set_title(f"Returns of OMD and MLE — projection: {projection}", fontsize=9, loc="left")
     caption(figure, describe(projection, runs, setting))
+    figure.tight_layout(rect=(0, 0.11, 1, 1))
     watermark(figure, budget)
     return figure

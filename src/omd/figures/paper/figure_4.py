@@ -105,7 +105,10 @@ def _draw(data: Data, chosen: pd.DataFrame, table: pd.DataFrame, budget: str) ->
         if place == 0:
             axes.set_ylabel("final return")
             axes.legend(loc="best")
-    text = describe(data, chosen) + "Lines: mean ± standard error; dots: seeds"
+    text = (
+        describe(data, chosen)
+        + "Lines: mean ± standard error; dots: seeds, a little apart by objective"
+    )
     if (chosen["draw"] == "dead").any():
         text += ", crosses: those whose untrained model had a dead unit in its last hidden layer"
     text += "."

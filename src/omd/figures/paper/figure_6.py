@@ -147,7 +147,7 @@ def _draw(
     projection: str,
 ) -> Figure:
     figure = new_figure(5.0, 3.8)
-    axes = figure.add_axes((0.14, 0.245, 0.84, 0.67))
+    axes = figure.add_subplot()
     names = {"exact": "inverse Jacobian", "identity": "identity in its place"}
     for label, chosen in (("exact", exact), ("identity", ~exact)):
         draw_standard_error(
@@ -169,5 +169,6 @@ def _draw(
         f"{setting.max_steps} steps, the last draw of the noise included. Lines: mean over "
         f"{setting.seeds} seeds; bands: standard error.",
     )
+    figure.tight_layout(rect=(0, 0.11, 1, 1))
     watermark(figure, budget)
     return figure

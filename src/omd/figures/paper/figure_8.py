@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from omd import parts
 from omd.errors import InputError
-from omd.figures.paper.swept import ordered
+from omd.figures.paper.swept import check_widths, ordered
 from omd.figures.style import caption, literal, look, new_figure, save, styled
 from omd.runs.rows import settings_row
 from omd.runs.run import LAST, Run, load
@@ -64,6 +64,7 @@ def _frame(runs: Sequence[Run]) -> pd.DataFrame:
             name: row[name] for name in (*SHARED, *OWN, "objective", "distractors")
         }
         modelled = run.config.objective.uses_model
+        check_widths(8, [run.config.model_hidden])
         settings["model_hidden"] = run.config.model_hidden if modelled else pd.NA
         frames.append(run.metrics[run.metrics["step"] > 0].assign(**settings))
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

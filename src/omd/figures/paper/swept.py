@@ -60,6 +60,7 @@ def load(
         [final_returns(f).assign(sweep=i) for i, f in enumerate(frames)],
         ignore_index=True,
     )
+    check_widths(figure, finals["model_hidden"])
     lanes = sum(len(sweep.lanes) for sweep in sweeps)
     if "purpose" in finals:  # results from before there were races have none
         chose = finals["purpose"] == race.CHOICE
@@ -84,6 +85,17 @@ def load(
         "settings": shared_settings(frame),
     }
     return Data(frame, finals, sweeps, record)
+
+
+def check_widths(figure: int | str, widths: Iterable[Any]) -> None:
+    """Raises `InputError` for a model whose layers differ: the figure's axis is one number."""
+    for width in widths:
+        if isinstance(width, str | tuple):
+            text = width if isinstance(width, str) else parts.widths_text(width)
+            raise InputError(
+                f"figure {figure} draws models whose two hidden layers are alike, and model_hidden "
+                f"of a lane is {text}: leave it out"
+            )
 
 
 def _short_names(objectives: pd.Series) -> dict[str, str]:
