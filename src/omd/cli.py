@@ -300,6 +300,9 @@ def figure(
         raise InputError("figure 8 and --run FOLDER go together: give both or neither")
     if sweeps and not {*SWEPT, COMPARE} & set(numbers):
         raise InputError(f"--sweep goes with figures {', '.join((*SWEPT, COMPARE))}: leave it out")
+    from omd.runs import files
+
+    files.check_writable(pathlib.Path(out))
     for number in numbers:
         options: dict[str, Any] = {"projection": projection, "seeds": seeds}
         options["progress"] = lambda line: print(line, file=sys.stderr)

@@ -11,6 +11,7 @@ import numpy as np
 import rich.console
 import rich.progress
 
+from omd.runs import symptoms
 from omd.runs.session import Report
 
 LINE_SECONDS = 10.0
@@ -65,6 +66,7 @@ def describe(report: Report) -> str:
         parts.append(f"{report.lane_steps_per_second:,.0f} lane-steps/s")
     if diverged := sum(row["diverged"] for row in report.rows):
         parts.append(f"{diverged} diverged")
+    parts += symptoms.in_short(report.rows)
     return "  ".join(parts)
 
 

@@ -14,13 +14,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from omd import compilation
-from omd.agents import AgentState, Hyper, agent
+from omd.agents import AgentState, Hyper, agent, signs
 from omd.envs import Env
 from omd.settings import Settings
 from omd.training import devices, replay
 from omd.training.evaluation import evaluate
 from omd.types import Metrics, PyTree, Transition
 
+SIGNS = 256
+"""Transitions on which a lane is looked at after each chunk."""
 EVALUATION = "evaluation"
 Key = tuple[int, bool] | str
 """Of a compiled program: the (steps, learn) of a chunk, or `EVALUATION`."""
@@ -248,7 +250,9 @@ class Program:
                 agents,
                 state.hyper,
             ),
-            means | {"finite": each(_finite)(agents)},
+            means
+            | each(functools.partial(self._signs, lane=lane))(buffer, agents, state.hyper)
+            | {"finite": each(_finite)(agents)},
         )
 
     def _minibatches(self, buffer, bits, lane=()):
@@ -256,6 +260,13 @@ class Program:
         if size == 1:
             return [replay.sample(buffer, b, spec, lane) for b in bits]
         return [one for b in bits for one in replay.windows(buffer, b, size, spec, lane)]
+
+    def _signs(self, buffer, agents, hyper, lane=()):
+        """Signs that training goes wrong, on transitions evenly spaced in the replay buffer."""
+        spec, held = self.env.spec, jnp.minimum(buffer.added[lane], self.config.capacity)
+        places = (jnp.arange(SIGNS) * jnp.maximum(held // SIGNS, 1)).astype(jnp.uint32)
+        batch = replay.sample(buffer, places, spec, lane)
+        return signs(self.agent, agents, batch, hyper, replay.largest_reward(buffer, spec, lane))
 
     def _update(self, agents, batches, key, hyper):
         return self.agent.update(agents, batches, jax.random.wrap_key_data(key), hyper)

@@ -78,6 +78,12 @@ def sample(
     return _at(replay, index, spec, lane)
 
 
+def largest_reward(replay: Replay, spec: EnvSpec, lane: Lane = ()) -> Float[Array, ""]:
+    """The largest |r| that the lane's buffer holds."""
+    place = spec.observation_size - spec.distractors + (spec.action_size or 1)
+    return jnp.max(jnp.abs(replay.rows[(*lane, slice(None), place)]))
+
+
 def windows(
     replay: Replay, bits: UInt32[Array, " batch"], size: int, spec: EnvSpec, lane: Lane = ()
 ) -> list[Transition]:
