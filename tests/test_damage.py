@@ -6,6 +6,7 @@ A part of the uses runs here, all of them with OMD_LONG=1, which prints a table.
 """
 
 import collections
+import functools
 import hashlib
 import io
 import itertools
@@ -53,7 +54,10 @@ def die_at(step):
 
 @pytest.fixture(scope="module")
 def patch():
+    """Programs of one configuration are the same one."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folder, "program_of", functools.cache(folder.program_of))
+        patch.setattr(group, "_cached", folder.program_of)
         before = jax.config.values["jax_disable_most_optimizations"]
         jax.config.update("jax_disable_most_optimizations", True)
         patch.setattr(session, "CHECKPOINT_SECONDS", 0.0)
@@ -73,8 +77,8 @@ def trained(out):
 
 def swept(out):
     """A sweep of two groups: one is finished, one was killed at step 60 and then failed."""
-    wanted = spec.read({"base": SETTINGS, "grid": [{"objective": "mle", "hidden": [4, 5]}]})
-    groups = plan.groups(wanted.lanes, plan.Machine("cpu", 1, 1e9))
+    wanted = spec.read({"base": SETTINGS, "grid": [{"objective": "mle", "seeds": 2}]})
+    groups = plan.groups(wanted.lanes, plan.Machine("cpu", 1, 1e9), size=1)
     sweep = Sweep.create(out / "sweep", wanted, groups, {})
     group.run(sweep, 0)
     write = files.write_json
@@ -126,6 +130,8 @@ def whole(tmp_path_factory, patch):
         print(name, *rows)
         return []
 
+    fresh = functools.cache(runs.Program.fresh)
+    patch.setattr(runs.Program, "fresh", lambda self, lanes: fresh(self, tuple(lanes)))
     patch.setattr(runs, "_train", resumed)
 
     def evaluated(self, state):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import signal
 import sys
+import threading
 import warnings
 from typing import Any
 
@@ -13,6 +15,7 @@ import click
 
 from omd import catalogue, memory
 from omd.config import GROUPS, SETTINGS, Config, defaults, read
+from omd.envs import known
 from omd.errors import DISTRIBUTION, InputError, Notice, closest
 
 
@@ -154,6 +157,7 @@ def train(
     else:
         config = Config(**_read(given))
         memory.check(config)
+        known.check(config.env)
     import omd
     from omd.reports import tables as report
 
@@ -383,6 +387,9 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     warnings.formatwarning = _formatted
+    if threading.current_thread() is threading.main_thread():
+        # files half written go, as with Ctrl-C; training answers signals by itself
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     # parts and environments of one's own stand in the folder where one works
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())

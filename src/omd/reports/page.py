@@ -42,6 +42,8 @@ def write(folder: str | os.PathLike, out: str | os.PathLike | None = None) -> pa
     path = pathlib.Path(out) if out is not None else folder / PAGE
     if out is not None:
         files.check_new_file(path)
+    elif folder.is_dir():
+        files.check_writable(folder)
     if (folder / stored.CONFIG).exists():
         content = of_run(load(folder))
     elif (folder / SWEEP).exists():
