@@ -1,5 +1,5 @@
 """Bad inputs at the command line and in Python, drawn by kind: each one sentence, and nothing
-written. 120 here; `OMD_LONG=1` draws 1 200 and prints a table by kind, another `OMD_SEED` others.
+written. 100 here; `OMD_LONG=1` draws 600 and prints a table by kind, another `OMD_SEED` others.
 """
 
 import collections
@@ -15,11 +15,13 @@ import pytest
 
 import omd
 from omd import cli
+from omd.envs import known
+from omd.runs import folder
 from omd.runs import run as runs
 
 LONG = bool(os.environ.get("OMD_LONG"))
 SEED = int(os.environ.get("OMD_SEED", "0"))
-COMMANDS, CALLS = (800, 400) if LONG else (80, 40)
+COMMANDS, CALLS = (440, 160) if LONG else (66, 34)
 SMALL = {
     "hidden": 4, "model_hidden": 4, "batch_size": 8, "random_steps": 20, "evaluate_every": 20,
     "evaluate_episodes": 1, "evaluate_max_steps": 20, "steps": 40, "objective": "none",
@@ -46,15 +48,15 @@ def tree(path):
     }
 
 
-def wrong(command, folder, capsys):
+def wrong(command, place, capsys):
     """What is wrong with the answer to a bad command line; empty where nothing is."""
     made = []
     for name, content in command.files:
-        path = folder / name
+        path = place / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
-        made.append(path if path.parent == folder else path.parent)
-    before, code = tree(folder), None
+        made.append(path if path.parent == place else path.parent)
+    before, code = tree(place), None
     try:
         cli.main()
     except SystemExit as stop:
@@ -65,7 +67,7 @@ def wrong(command, folder, capsys):
         return f"traceback: {error!r}"
     finally:
         out, err = capsys.readouterr()
-        changed = tree(folder).keys() ^ before.keys()
+        changed = tree(place).keys() ^ before.keys()
         for path in made:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
         for module, _ in bad_inputs.MODULES:
@@ -85,10 +87,17 @@ def accept(*_, **__):
     raise Accepted
 
 
+def probed(config):
+    known.check(config.env)
+    return folder.make_env(config, lanes=1).spec
+
+
 def test_bad_command_lines_are_one_sentence(base, monkeypatch, capsys):
     monkeypatch.chdir(base)
     monkeypatch.setattr(runs, "_train", accept)
     monkeypatch.setattr("omd.sweeps.engines.local.plan", accept)
+    # in this process, not in one of its own
+    monkeypatch.setattr("omd.sweeps.spec.spec_of", probed)
     config = json.loads((base / bad_inputs.RUN / "config.json").read_text())
     table, bad = collections.Counter(), []
     for command in itertools.islice(bad_inputs.commands(SEED, config), COMMANDS):
@@ -97,6 +106,9 @@ def test_bad_command_lines_are_one_sentence(base, monkeypatch, capsys):
         if words := wrong(command, base, capsys):
             shown = [word[:80] for word in command.words]
             bad.append(f"{command.kind}: {shown} {[c[:80] for _, c in command.files]}: {words}")
+            if LONG:
+                with capsys.disabled():
+                    print(bad[-1], flush=True)
     report(table, bad)
 
 

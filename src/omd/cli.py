@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -9,6 +10,7 @@ import signal
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -387,14 +389,16 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     warnings.formatwarning = _formatted
-    if threading.current_thread() is threading.main_thread():
-        # files half written go, as with Ctrl-C; training answers signals by itself
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    # parts and environments of one's own stand in the folder where one works
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
     try:
-        program(standalone_mode=False)
+        # parts and environments of one's own stand in the folder where one works
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
+        with _ended_by_sigterm():
+            program(standalone_mode=False)
+    except FileNotFoundError as error:
+        if os.path.exists(os.curdir):
+            raise
+        sys.exit(_complain(f"the folder where this runs is gone ({error.strerror}): go to another"))
     except click.exceptions.NoArgsIsHelpError as error:
         print(error.format_message())
         sys.exit(2)
@@ -407,6 +411,20 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does, so that files half written go. Training answers
+    signals by itself."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _formatted(message: Any, category: type[Warning], *rest: Any, **options: Any) -> str:
