@@ -12,7 +12,7 @@ FAST := $(SHORT) tests/test_rooms.py tests/test_compilation.py tests/implicit/te
 	tests/implicit/test_registry.py tests/tabular/test_mdp.py tests/tabular/test_constructors.py \
 	tests/envs/test_make.py tests/sweeps/test_spec.py
 
-.PHONY: help train test test-fast test-oldest lint docs pages wheel figures mutants clean
+.PHONY: help train test test-fast test-oldest lint docs pages wheel figures mutants attacks clean
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -49,6 +49,10 @@ wheel: $(STAMP)  ## Build sdist and wheel, install the wheel elsewhere and train
 
 mutants: $(STAMP)  ## Plant mutations of formulas, one at a time; each must fail a test (long)
 	$(BIN)/python tests/mutants.py
+
+attacks: $(STAMP)  ## Fifty kills, 600 bad inputs, every damage to every stored file (long)
+	$(BIN)/python tests/kills.py 50
+	OMD_LONG=1 $(BIN)/python -m pytest -n 0 -s tests/test_bad_inputs.py tests/test_damage.py
 
 figures: $(STAMP)  ## Figures 2, 3 and 6 of the paper
 	$(BIN)/omd figure 2 3 6 --out figures

@@ -1,26 +1,54 @@
-"""Starts real runs, kills them with SIGKILL at random moments, goes on with --resume, and compares
-what comes out with an undisturbed run, bit by bit.
+"""Starts real runs, sweeps and figures, kills them with SIGKILL, goes on, and compares what comes
+out with an undisturbed one, bit by bit.
 
     python tests/kills.py [KILLS]            50 by default; the exit code is 1 where one differs
 
-The checkpoints are written after each chunk, so that many kills fall into a write.
+Half of the kills come at a random moment after the first file, half inside a write: before or
+after a random one of the calls that make a file last and give it its name. Checkpoints are written
+after each chunk. A job is killed up to three times before it may end.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 
 import pandas as pd
 
 from omd.runs import files, folder
 
+SCRIPT = """
+import os, signal
+from omd import cli
+from omd.runs import checkpoint
+checkpoint.CHECKPOINT_SECONDS, checkpoint.CHECKPOINT_SHARE = 0.0, 1e9
+left = int(os.environ.get("KILL_AT", 0))
+
+def deadly(call):
+    def counted(*words, **options):
+        global left
+        left -= 1
+        if left == 0 and os.environ["KILL_WHEN"] == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        answer = call(*words, **options)
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return answer
+    return counted
+
+if left:
+    os.fsync, os.replace = deadly(os.fsync), deadly(os.replace)
+cli.main()
+"""
 SMALL = {
     "steps": 600,
     "random-steps": 100,
@@ -29,109 +57,208 @@ SMALL = {
     "hidden": 8,
     "model-hidden": 8,
     "batch-size": 16,
-    "seeds": 2,
 }
-SETTINGS = [
-    *(word for name, value in SMALL.items() for word in (f"--{name}", str(value))),
-    "--quiet",
-]
-RUNS = {
-    "CartPole-v1": ["CartPole-v1", *SETTINGS],
-    "CartPole-v1 of Gymnasium": ["gymnasium:CartPole-v1", *SETTINGS],
-    "Pendulum-v1 with SAC": ["Pendulum-v1", *SETTINGS, "--evaluate-max-steps", "50"],
-}
-SCRIPT = """
-from omd import cli
-from omd.runs import checkpoint
-checkpoint.CHECKPOINT_SECONDS, checkpoint.CHECKPOINT_SHARE = 0.0, 1e9
-cli.main()
-"""
+SETTINGS = [word for name, value in SMALL.items() for word in (f"--{name}", str(value))]
 
 
-def start(words: list[str], out: pathlib.Path) -> subprocess.Popen:
-    """A process that trains in `out`/run, or goes on with what is there."""
-    path = out / "run"
-    begun = (path / "provenance.json").exists()
-    place = ["--resume", str(path), "--quiet"] if begun else [*words, "--out", str(out)]
-    name = [] if begun else ["--name", "run"]
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, "train", *place, *name],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """Something that can be killed and gone on with."""
+
+    name: str
+    words: Callable[[pathlib.Path], list[str]]
+    """The command that begins it in a folder, or goes on with what is there."""
+    first: str
+    """The file whose appearance says that it has begun to work."""
+    difference: Callable[[pathlib.Path, pathlib.Path], str]
+    """What differs between two finished ones; empty where nothing does."""
+    writes: int
+    """Of a process that isn't killed, about: calls that a kill may hit. 0 where other processes
+    write."""
 
 
-def wait(process: subprocess.Popen, out: pathlib.Path) -> None:
-    """Until the first file of a save is there, or the process ends."""
-    while process.poll() is None and not (out / "run" / folder.METRICS).exists():
-        time.sleep(0.005)
+def run_of(*settings: str) -> Callable[[pathlib.Path], list[str]]:
+    def words(path: pathlib.Path) -> list[str]:
+        if (path / "provenance.json").exists():
+            return ["train", "--resume", str(path), "--quiet"]
+        shutil.rmtree(path, ignore_errors=True)  # killed before there was anything to resume
+        place = ["--out", str(path.parent), "--name", path.name, "--quiet"]
+        return ["train", *settings, *SETTINGS, *place]
+
+    return words
 
 
-def finish(words: list[str], out: pathlib.Path) -> float:
-    """Train to the end, and give the seconds from the first save on; raises `RuntimeError` with
-    what a failing process says."""
-    process = start(words, out)
-    wait(process, out)
-    begin = time.monotonic()
-    _, said = process.communicate()
-    if process.returncode:
-        raise RuntimeError(said)
-    return time.monotonic() - begin
-
-
-def kill_once(words: list[str], out: pathlib.Path, seconds: float) -> bool:
-    """Kill a run so long after its first save began; whether it was still at work."""
-    process = start(words, out)
-    wait(process, out)
-    time.sleep(seconds)
-    working = process.poll() is None
-    os.killpg(process.pid, signal.SIGKILL) if working else None
-    process.communicate()
-    return working
-
-
-def difference(one: pathlib.Path, other: pathlib.Path) -> str:
-    """What differs between two finished runs; empty where nothing does."""
+def runs_differ(one: pathlib.Path, other: pathlib.Path) -> str:
     a, b = (files.read_checkpoint(path / folder.CHECKPOINT) for path in (one, other))
     names = [n for n in a if n not in b or a[n].tobytes() != b[n].tobytes()]
     if names or a.keys() != b.keys():
         return f"checkpoints differ in {', '.join(names[:3]) or 'names'}"
-    mine, theirs = (files.read_frame(path / folder.METRICS) for path in (one, other))
+    words = frames_differ(one / folder.METRICS, other / folder.METRICS)
+    left = [p.name for p in one.glob(".*.tmp*")]
+    return words or (f"left behind: {left}" if left else "")
+
+
+def frames_differ(one: pathlib.Path, other: pathlib.Path) -> str:
+    mine, theirs = files.read_frame(one), files.read_frame(other)
     try:
         pd.testing.assert_frame_equal(mine, theirs, check_exact=True)
     except AssertionError as error:
-        return f"metrics differ: {' '.join(str(error).split())}"
-    left = [p.name for p in one.glob(".*.tmp*")]
-    return f"left behind: {left}" if left else ""
+        return f"{one.name} differs: {' '.join(str(error).split())}"
+    return ""
 
 
-def main() -> int:
-    kills, draw = int(sys.argv[1]) if sys.argv[1:] else 50, random.Random(0)
-    bad = 0
+def sweeps_differ(one: pathlib.Path, other: pathlib.Path) -> str:
+    name = "results.parquet"
+    return frames_differ(one / name, other / name)
+
+
+def figures_differ(one: pathlib.Path, other: pathlib.Path) -> str:
+    for name in ("figure-6.csv", "figure-6.png", "figure-6.pdf"):
+        if (one / name).read_bytes() != (other / name).read_bytes():
+            return f"{name} differs"
+    return ""
+
+
+def sweep_words(path: pathlib.Path) -> list[str]:
+    return [
+        "sweep",
+        "--env",
+        "CartPole-v1",
+        "--objective",
+        "omd,mle",
+        *SETTINGS,
+        "--group-size",
+        "1",
+        "--out",
+        str(path),
+        "--workers",
+        "1",
+        "--quiet",
+    ]
+
+
+def figure_words(path: pathlib.Path) -> list[str]:
+    return ["figure", "6", "--budget", "smoke", "--seeds", "2", "--out", str(path)]
+
+
+METRICS = folder.METRICS
+JOBS = [
+    Job("CartPole-v1", run_of("CartPole-v1", "--seeds", "2"), METRICS, runs_differ, 30),
+    Job(
+        "HalfCheetah-v5",
+        run_of("HalfCheetah-v5", "--evaluate-max-steps", "20"),
+        METRICS,
+        runs_differ,
+        30,
+    ),
+    Job("a sweep", sweep_words, "sweep.json", sweeps_differ, 0),
+    Job("figure 6", figure_words, "figure-6.png", figures_differ, 8),
+    Job("CartPole-v1 of Gymnasium", run_of("gymnasium:CartPole-v1"), METRICS, runs_differ, 30),
+    Job(
+        "Pendulum-v1 with SAC",
+        run_of("Pendulum-v1", "--evaluate-max-steps", "50"),
+        METRICS,
+        runs_differ,
+        30,
+    ),
+]
+
+
+def start(job: Job, path: pathlib.Path, **variables: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, *job.words(path)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, **variables},
+    )
+
+
+def finish(job: Job, path: pathlib.Path) -> float:
+    """Let it end, and give the seconds from its first file on; raises `RuntimeError` with what a
+    failing process says."""
+    process = start(job, path)
+    wait(process, job, path)
+    begin = time.monotonic()
+    _, said = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{job.name} ended with {process.returncode}: {said}")
+    return time.monotonic() - begin
+
+
+def wait(process: subprocess.Popen[str], job: Job, path: pathlib.Path) -> None:
+    """Until the first file is there, or the process ends."""
+    while process.poll() is None and not (path / job.first).exists():
+        time.sleep(0.005)
+
+
+def descendants(pid: int) -> list[int]:
+    """The process and all that it has started, their children too."""
+    found = [pid]
+    for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        found += descendants(int(child))
+    return found
+
+
+def kill_later(job: Job, path: pathlib.Path, seconds: float) -> bool:
+    """Kill it and its workers so long after its first file; whether it was still at work."""
+    process = start(job, path)
+    wait(process, job, path)
+    time.sleep(seconds)
+    working = process.poll() is None
+    for pid in descendants(process.pid) if working else []:
+        os.kill(pid, signal.SIGKILL)
+    process.communicate()
+    return working
+
+
+def kill_in_a_write(job: Job, path: pathlib.Path, number: int, when: str) -> bool:
+    """Let it kill itself before or after that write; whether it came so far."""
+    process = start(job, path, KILL_AT=str(number), KILL_WHEN=when)
+    process.communicate()
+    return process.returncode == -signal.SIGKILL
+
+
+def attack(job: Job, path: pathlib.Path, seconds: float, kills: int, draw: random.Random) -> int:
+    """Begin the job, kill it up to so many times, and let it end; how many kills hit it."""
+    hits = 0
+    for _ in range(kills):
+        if job.writes and draw.random() < 0.5:
+            number, when = draw.randint(1, job.writes), draw.choice(["before", "after"])
+            hit, how = kill_in_a_write(job, path, number, when), f"{when} write {number}"
+        else:
+            delay = draw.uniform(0, 0.7 * seconds)
+            hit, how = kill_later(job, path, delay), f"{delay:.2f} s after its first file"
+        hits += hit
+        print(f"     {job.name}, {how}: {'killed' if hit else 'had ended'}", flush=True)
+        if not hit:
+            break
+    finish(job, path)
+    return hits
+
+
+def main(wanted: int, jobs: list[Job] = JOBS, seed: int = 0) -> int:
+    """How many of the jobs that were killed so many times in all end otherwise."""
+    draw, kills, bad, number = random.Random(seed), 0, 0, 0
     with tempfile.TemporaryDirectory() as base:
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{base}/programs")
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
         whole: dict[str, float] = {}
-        for number in range(kills):
-            name = list(RUNS)[number % len(RUNS)]
-            right = pathlib.Path(base) / name.replace(" ", "-")
-            if name not in whole:
-                whole[name] = finish(RUNS[name], right)
-            out = pathlib.Path(base) / str(number)
-            seconds = draw.uniform(0, 0.7 * whole[name])
-            working = kill_once(RUNS[name], out, seconds)
-            finish(RUNS[name], out)
-            words = difference(out / "run", right / "run")
-            bad += bool(words)
-            state = "at work" if working else "finished"
-            print(
-                f"{number + 1:3}  {name}, killed after {seconds:.2f} s ({state}): "
-                f"{words or 'the same bits'}",
-                flush=True,
-            )
-    print(f"{kills - bad} of {kills} end as the undisturbed run")
-    return 1 if bad else 0
+        while kills < wanted:
+            job = jobs[number % len(jobs)]
+            right = pathlib.Path(base) / f"whole-{number % len(jobs)}"
+            if job.name not in whole:
+                whole[job.name] = finish(job, right)
+            path = pathlib.Path(base) / str(number)
+            most = min(draw.randint(1, 3), wanted - kills)
+            hits = attack(job, path, whole[job.name], most, draw)
+            words = job.difference(path, right)
+            kills, bad, number = kills + hits, bad + bool(words), number + 1
+            print(f"{kills:3}  {job.name}: {words or 'the same bits'}", flush=True)
+    print(f"{kills} kills of {number} jobs; {number - bad} of {number} end as the undisturbed one")
+    return bad
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(int(sys.argv[1]) if sys.argv[1:] else 50) > 0)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
+import signal
 import sys
+import threading
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from omd import catalogue, memory
 from omd.config import GROUPS, SETTINGS, Config, defaults, read
+from omd.envs import known
 from omd.errors import DISTRIBUTION, InputError, Notice, closest
 
 
@@ -157,6 +162,7 @@ def train(
     else:
         config = Config(**_read(given))
         memory.check(config)
+        known.check(config.env)
     import omd
     from omd.reports import tables as report
 
@@ -303,6 +309,9 @@ def figure(
         raise InputError("figure 8 and --run FOLDER go together: give both or neither")
     if sweeps and not {*SWEPT, COMPARE} & set(numbers):
         raise InputError(f"--sweep goes with figures {', '.join((*SWEPT, COMPARE))}: leave it out")
+    from omd.runs import files
+
+    files.check_writable(pathlib.Path(out))
     for number in numbers:
         options: dict[str, Any] = {"projection": projection, "seeds": seeds}
         options["progress"] = lambda line: print(line, file=sys.stderr)
@@ -383,11 +392,16 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     warnings.formatwarning = _formatted
-    # parts and environments of one's own stand in the folder where one works
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
     try:
-        program(standalone_mode=False)
+        # parts and environments of one's own stand in the folder where one works
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
+        with _ended_by_sigterm():
+            program(standalone_mode=False)
+    except FileNotFoundError as error:
+        if os.path.exists(os.curdir):
+            raise
+        sys.exit(_complain(f"the folder where this runs is gone ({error.strerror}): go to another"))
     except click.exceptions.NoArgsIsHelpError as error:
         print(error.format_message())
         sys.exit(2)
@@ -400,6 +414,20 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does, so that files half written go. Training answers
+    signals by itself."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _formatted(message: Any, category: type[Warning], *rest: Any, **options: Any) -> str:

@@ -33,7 +33,9 @@ GROUPS = (_WHAT, _MODEL, _INNER, _OUTER, _EVALUATION, _ARITHMETIC)
 
 
 MOST_STEPS = 2_000_000_000
-"""Of a lane: its steps are counted in 32 bits."""
+"""Of a lane, and of all that is counted by steps: they are counted in 32 bits."""
+MOST_MODEL_STEPS = 1000
+"""Of an update: each of them is a piece of the compiled program."""
 MOST_UNITS = 100_000
 """Of a hidden layer: the matrix between two layers of so many takes 40 GB in float32."""
 MOST_LAYERS = 64
@@ -139,19 +141,28 @@ class Config:
     model_activation: Activation = setting(
         "relu", "After each hidden layer of the model's networks.", group=_MODEL
     )
-    batch_size: int = setting(256, "Transitions in a minibatch.", low=1, group=_INNER)
-    inner_steps: int = setting(1, "K, Q-network updates per model update.", low=1, group=_INNER)
+    batch_size: int = setting(
+        256, "Transitions in a minibatch.", low=1, high=MOST_STEPS, group=_INNER
+    )
+    inner_steps: int = setting(
+        1, "K, Q-network updates per model update.", low=1, high=MOST_STEPS, group=_INNER
+    )
     model_steps: int = setting(
         1,
         "Model updates per step of an objective that fits the model first (mle, vep).",
         low=1,
+        high=MOST_MODEL_STEPS,
         group=_OUTER,
     )
     random_steps: int | None = _by_learner(
-        "Random actions before learning starts.", low=0, group=_INNER
+        "Random actions before learning starts.", low=0, high=MOST_STEPS, group=_INNER
     )
     replay_capacity: int | None = setting(
-        None, "Transitions the replay buffer keeps; all of them by default.", low=1, group=_INNER
+        None,
+        "Transitions the replay buffer keeps; all of them by default.",
+        low=1,
+        high=MOST_STEPS,
+        group=_INNER,
     )
     distractors: int = setting(
         0,
@@ -204,11 +215,17 @@ class Config:
     )
 
     evaluate_every: int | None = _by_learner(
-        "Environment steps between evaluations.", low=1, group=_EVALUATION
+        "Environment steps between evaluations.", low=1, high=MOST_STEPS, group=_EVALUATION
     )
-    evaluate_episodes: int = setting(10, "Episodes of each evaluation.", low=1, group=_EVALUATION)
+    evaluate_episodes: int = setting(
+        10, "Episodes of each evaluation.", low=1, high=MOST_STEPS, group=_EVALUATION
+    )
     evaluate_max_steps: int = setting(
-        10_000, "Steps after which an evaluation episode is cut.", low=1, group=_EVALUATION
+        10_000,
+        "Steps after which an evaluation episode is cut.",
+        low=1,
+        high=MOST_STEPS,
+        group=_EVALUATION,
     )
     precision: Literal["float32", "float64"] = setting("float32", "Arithmetic.", group=_ARITHMETIC)
 

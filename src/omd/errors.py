@@ -6,9 +6,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 600
+"""Characters of a sentence; of a longer one, because of the value in it, the middle is left out."""
+
 
 class InputError(ValueError):
     """Bad input from a user: one sentence with what was wrong, the value seen, what to do."""
+
+    def __init__(self, sentence: str = "") -> None:
+        words = " ".join(sentence.split())
+        if len(words) > LONGEST:
+            words = f"{words[: LONGEST // 2]} … {words[-LONGEST // 2 :]}"
+        super().__init__(words)
 
 
 class Notice(UserWarning):

@@ -98,6 +98,27 @@ def check(config: Config) -> None:
         )
 
 
+def check_frames(count: float) -> None:
+    """Raises `InputError` where the pictures of a film, of so many bytes, need more memory than
+    there is."""
+    if count > available():
+        raise InputError(
+            f"these pictures need {in_words(count)} of memory, and {in_words(available())} is "
+            "free: lower steps"
+        )
+
+
+def check_draws(count: float) -> None:
+    """Raises `InputError` where the random numbers of a chunk, of so many bytes, need more memory
+    than there is."""
+    if count > available():
+        raise InputError(
+            f"the random numbers of a chunk need {in_words(count)} of memory, and "
+            f"{in_words(available())} is free: lower inner_steps, model_steps, batch_size, "
+            "evaluate_every or seeds"
+        )
+
+
 def check_state(count: float) -> None:
     """Raises `InputError` where the state of all lanes, of so many bytes, needs more memory than
     there is."""

@@ -142,7 +142,8 @@ def _number(name: str, one: Setting, value: Any) -> Any:
             )
         return value
     whole, many = one.type != "number", bool(getattr(value, "ndim", 0))
-    if isinstance(value, bool | str | bytes) or (whole and many):
+    truth = isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "b"
+    if truth or isinstance(value, str | bytes) or (whole and many):
         raise InputError(f"{name} is {value!r}: give a {'whole ' * whole}number")
     try:
         numbers = _entries(value) if many else [float(value)]
@@ -281,8 +282,7 @@ def named(kind: str, where: str) -> Any:
 
 
 def imported(kind: str, where: str, module: str) -> Any:
-    """The module that `where` names; raises `InputError` where it can't be imported, with its own
-    error in a second line."""
+    """The module that `where` names; raises `InputError` where it can't be imported."""
     try:
         return importlib.import_module(module)
     except Exception as error:
@@ -293,8 +293,8 @@ def imported(kind: str, where: str, module: str) -> Any:
                 "start in the folder that holds it"
             ) from error
         raise InputError(
-            f"{kind} {where!r} names a module {module!r} that raises when it is imported: mend it"
-            f"\n  {reason_of(error)}"
+            f"{kind} {where!r} names a module {module!r} that raises when it is imported, "
+            f"{reason_of(error)}: mend it"
         ) from error
 
 

@@ -57,3 +57,13 @@ def test_an_evaluation_neither_explores_nor_counts_beyond_its_episode(build):
     found = evaluation.evaluate(agent, Counter(), *one, jax.random.split(KEY, 1), settings)
     assert float(found["episode_return"][0]) == 10 * best
     assert float(found["episode_length"][0]) == 10
+
+
+def test_an_evaluation_is_cut_where_it_says(build):
+    settings = {"learner": "soft-q:operator=hard", "evaluate_episodes": 1, "evaluate_max_steps": 7}
+    agent, state, hyper = build(**settings)
+    one = jax.tree.map(lambda x: x[None], (state, hyper))
+    found = evaluation.evaluate(
+        agent, Counter(), *one, jax.random.split(KEY, 1), agent.objective.settings
+    )
+    assert float(found["episode_length"][0]) == 7

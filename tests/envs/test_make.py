@@ -99,6 +99,25 @@ def test_unusable_id(id: str, sentence: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_an_id_that_cannot_be_one_is_told_without_jax(run_script) -> None:
+    run_script("""
+        import sys
+        from omd.envs import known
+        from omd.errors import InputError
+        try:
+            known.check("CartPole-v9")
+        except InputError as error:
+            assert "the nearest are CartPole-v1" in str(error), error
+            assert "jax" not in sys.modules
+        else:
+            raise AssertionError
+        from omd import envs
+        for ids in envs.available().values():
+            for one in ids:
+                known.check(one)
+    """)
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -118,3 +137,25 @@ def test_bad_options(options: dict[str, Any], sentence: str) -> None:
 def test_gymnax_environment_that_needs_32_bits_says_so() -> None:
     with jax.enable_x64(True), pytest.raises(InputError, match="64-bit mode off"):
         envs.make("Breakout-MinAtar", lanes=1, dtype=jnp.float64)
+
+
+@pytest.mark.parametrize(
+    ("id", "arguments"),
+    [
+        ("os:mkdir", {"path": "made"}),
+        ("os:system", {"command": "touch made"}),
+        ("subprocess:Popen", {"args": ["touch", "made"]}),
+        ("subprocess:run", {"args": ["touch", "made"]}),
+        ("builtins:open", {"file": "made", "mode": "w"}),
+        ("numpy:savetxt", {"fname": "made", "X": [1.0]}),
+        ("pandas:read_pickle", {"filepath_or_buffer": "made"}),
+    ],
+)
+def test_text_from_outside_calls_nothing_but_environments(
+    tmp_path, monkeypatch, id, arguments
+) -> None:
+    """It may be the configuration of somebody else's run."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="makes no environments"):
+        envs.make(id, lanes=1, arguments=arguments)
+    assert not list(tmp_path.iterdir())

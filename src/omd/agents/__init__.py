@@ -8,6 +8,7 @@ declare what can be set, `networks`, and the records that go between parts.
 from omd.agents import networks
 from omd.agents.agent import Agent, build, hyper
 from omd.agents.diagnosis import diagnose
+from omd.agents.health import signs
 from omd.agents.learners.learner import (
     Hyper,
     Learner,
@@ -51,6 +52,7 @@ __all__ = [
     "networks",
     "reward_error",
     "setting",
+    "signs",
     "smallest",
     "squared_error",
 ]

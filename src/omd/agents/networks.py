@@ -13,7 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from omd.config import LAYERS, Widths
 
@@ -115,6 +115,18 @@ def hidden_outputs(mlp: Mlp, x: Float[Array, "inputs batch"]) -> list[Float[Arra
         x = layer.activate(_affine(layer, x))
         found.append(x)
     return found
+
+
+def dead_units(mlp: Mlp, x: Float[Array, "inputs batch"]) -> Int[Array, "layers 2"]:
+    """For each hidden layer how many units are zero for the whole batch, and of how many; units
+    that only pad the width don't count."""
+    counts = []
+    for layer, outputs in zip(mlp, hidden_outputs(mlp, x), strict=False):
+        assert layer.bias is not None
+        real = jnp.any(layer.weight != 0, axis=1) | (layer.bias != 0)
+        dead = real & ~jnp.any(outputs != 0, axis=1)
+        counts.append(jnp.stack([jnp.sum(dead), jnp.sum(real)]))
+    return jnp.stack(counts)
 
 
 def _affine(layer: eqx.nn.Linear, x: Float[Array, "inputs batch"]) -> Float[Array, "outputs batch"]:

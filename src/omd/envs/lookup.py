@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import sys
+import types
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -17,8 +18,9 @@ from omd.envs import from_gymnasium, from_gymnax, from_mjx
 from omd.envs.distractors import KINDS
 from omd.envs.from_gymnasium import GymnasiumEnv
 from omd.envs.jax_env import JaxEnv, failed
+from omd.envs.known import unknown
 from omd.envs.protocol import Env
-from omd.errors import InputError, closest, nearest
+from omd.errors import InputError, closest
 
 
 class Source(NamedTuple):
@@ -142,9 +144,7 @@ def resolve(env: Any) -> Source:
     for backend in backends:
         if name in known[backend]:
             return Source(backend, name, env)
-    near = nearest(name, [one for backend in backends for one in known[backend]])
-    hint = f"the nearest are {', '.join(near)}" if near else "no id is near"
-    raise InputError(f"unknown environment {env!r}: {hint}; `omd list environments` shows all")
+    raise unknown(env, [one for backend in backends for one in known[backend]])
 
 
 def resolve_early(env: Any) -> Source | None:
@@ -164,7 +164,9 @@ def resolve_early(env: Any) -> Source | None:
     if module:
         imported = parts.imported("environment", env, module)
         if name not in from_gymnasium.ids() and hasattr(imported, name):
-            return _of_object(getattr(imported, name), env)
+            found = getattr(imported, name)
+            _check_makes_environments(found, env)
+            return _of_object(found, env)
     if backends == ["gymnasium"] or "gymnax" not in sys.modules:
         found = from_gymnasium.registered(name)
         classic = found is not None and "classic_control" in str(found.entry_point)
@@ -178,6 +180,32 @@ def _parted(id: str) -> tuple[list[str], str]:
     prefix, colon, rest = id.partition(":")
     forced = bool(colon) and prefix in BACKENDS
     return [prefix] if forced else list(BACKENDS), (rest if forced else id).rpartition(":")[2]
+
+
+def _check_makes_environments(made: Any, id: str) -> None:
+    """Raises `InputError` for what a library offers and has nothing to do with environments. The
+    text may come from a file of somebody else's, with arguments: `os:system` must not be called."""
+    if hasattr(made, "step_env") or not callable(made):
+        return
+    if isinstance(made, type) and hasattr(made, "step") and hasattr(made, "reset"):
+        return
+    home = str(getattr(made, "__module__", None))
+    module = sys.modules.get(home)
+    if module is not None and home.partition(".")[0] not in sys.stdlib_module_names:
+        file = getattr(module, "__file__", None) or ""
+        own = file and "site-packages" not in file and "dist-packages" not in file
+        if own or "gymnasium" in {_home_of(one) for one in vars(module).values()}:
+            return
+    raise InputError(
+        f"environment {id!r} is a {type(made).__name__} of {home}, which makes no environments: "
+        "give a gymnasium.Env class, or a function of a module that imports gymnasium"
+    )
+
+
+def _home_of(one: Any) -> str:
+    """The package that an object of a module comes from."""
+    name = one.__name__ if isinstance(one, types.ModuleType) else getattr(one, "__module__", "")
+    return str(name).partition(".")[0]
 
 
 def _of_object(env: Any, id: str) -> Source:

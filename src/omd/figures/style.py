@@ -94,6 +94,10 @@ _METHODS = {
 """Of figure 6: colour, marker, and the colour inside it."""
 
 
+MOST_SEEDS = 10_000
+"""Of a tabular figure: all run side by side, and each keeps its path."""
+
+
 def check_options(budget: str, projection: str, seeds: int) -> None:
     """Raises `InputError` for options that no tabular figure knows."""
     for name, value, known in (
@@ -104,6 +108,8 @@ def check_options(budget: str, projection: str, seeds: int) -> None:
             raise InputError(f"{name} must be {' or '.join(known)}, but is {value!r}; choose one.")
     if seeds < 1:
         raise InputError(f"seeds must be at least 1, but is {seeds}; the paper has 10.")
+    if seeds > MOST_SEEDS:
+        raise InputError(f"seeds must be at most {MOST_SEEDS:,}, but is {seeds}; the paper has 10.")
 
 
 @contextlib.contextmanager
@@ -183,7 +189,8 @@ def save(
 
     `record` gets the command, the versions and the machine added. Returns the four paths.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    with files.writing(out):
+        out.mkdir(parents=True, exist_ok=True)
     # no dates in pictures: the same numbers give the same bytes
     png, pdf = io.BytesIO(), io.BytesIO()
     with context():

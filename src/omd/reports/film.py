@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jaxtyping import UInt8
 
-from omd import envs
+from omd import envs, memory
 from omd.config import env_text
 from omd.envs import host
 from omd.errors import InputError, in_a_line, install
@@ -128,6 +128,7 @@ def _play(
     act(np.asarray(observation[0]))  # a seed that is none of the run's is told before drawing
     name = env_text(run.config.env)
     frames = [_drawn(name, functools.partial(stage.draw, state))]
+    memory.check_frames((steps or STEPS) // stride * frames[0].nbytes)
     for index in track(range(1, (steps or STEPS) + 1)):
         action = act(np.asarray(observation[0]))[None]
         keys = jax.vmap(lambda key, i=index: jax.random.fold_in(key, i))(keys)
@@ -196,8 +197,7 @@ def _shrunk(frame: Frame, factor: int) -> UInt8[np.ndarray, "rows columns 3"]:
 def _check(path: pathlib.Path, steps: int | None) -> None:
     if path.suffix not in FORMATS:
         raise InputError(f"out is {str(path)!r}: give a name that ends in {' or '.join(FORMATS)}")
-    if not path.parent.is_dir():
-        raise InputError(f"out is {str(path)!r}, but there is no folder {path.parent}: make it")
+    files.check_new_file(path)
     if steps is not None and steps < 1:
         raise InputError(f"steps is {steps}: give at least 1")
 

@@ -22,7 +22,7 @@ from omd.errors import InputError, in_a_line
 from omd.figures import learning_curve, overview
 from omd.figures.paper.swept import shared_settings
 from omd.reports.paper_settings import differences
-from omd.runs import files, stored
+from omd.runs import files, stored, symptoms
 from omd.runs.run import Run, load
 from omd.sweeps import driver
 from omd.sweeps.store import SWEEP, Sweep
@@ -38,6 +38,11 @@ def write(folder: str | os.PathLike, out: str | os.PathLike | None = None) -> pa
     Raises `InputError` for a folder that holds none of them.
     """
     folder = pathlib.Path(folder)
+    path = pathlib.Path(out) if out is not None else folder / PAGE
+    if out is not None:
+        files.check_new_file(path)
+    elif folder.is_dir():
+        files.check_writable(folder)
     if (folder / stored.CONFIG).exists():
         content = of_run(load(folder))
     elif (folder / SWEEP).exists():
@@ -49,7 +54,6 @@ def write(folder: str | os.PathLike, out: str | os.PathLike | None = None) -> pa
             f"{folder} holds no {stored.CONFIG}, no {SWEEP} and no figure-*.json: name the folder "
             "of a run or a sweep, or one that `omd figure` wrote"
         )
-    path = pathlib.Path(out) if out is not None else folder / PAGE
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_template),
         autoescape=True,
@@ -97,6 +101,7 @@ def of_run(run: Run) -> dict[str, Any]:
     for seed, step in run.diverged().items():
         reason = reasons.get(seed, "its numbers stopped being finite")
         problems.append(f"seed {seed} diverged, seen at step {step:,}: {reason}")
+    problems += symptoms.sentences(run.metrics)
     history = run.folder / "provenance.json"
     sessions = files.read_json(history, sessions=list)["sessions"] if history.exists() else []
     return {
@@ -137,12 +142,16 @@ def _by_seed(run: Run) -> pd.DataFrame:
     for seed, value in run.final_returns().items():
         mine = run.metrics[run.metrics["seed"] == seed].sort_values("step")
         error = mine["model_mse"].dropna() if "model_mse" in mine else pd.Series(dtype=float)
+        dead = mine["dead_units"].dropna() if "dead_units" in mine else pd.Series(dtype=float)
         rows.append(
             {
                 "seed": seed,
                 "return (last 10 evaluations)": float(value),
                 "best evaluation": float(mine["episode_return"].max()),
                 "model error at the end": float(error.iloc[-1]) if len(error) else math.nan,
+                "dead units, first and last": f"{dead.iloc[0]:.0f}, {dead.iloc[-1]:.0f}"
+                if len(dead)
+                else math.nan,
                 "status": f"diverged at step {diverged[seed]:,}" if seed in diverged else "ok",
             }
         )
@@ -179,6 +188,7 @@ def of_sweep(sweep: Sweep) -> dict[str, Any]:
     diverged = frame[frame["status"] == "diverged"].drop_duplicates("lane")
     for lane in diverged.itertuples():
         problems.append(f"lane {lane.lane} (seed {lane.seed}): its numbers stopped being finite")
+    problems += symptoms.sentences(frame, by="lane")
     return {
         "title": f"Sweep {sweep.name}",
         "about": sweep.about,

@@ -16,6 +16,7 @@ from rich.markup import escape
 from omd import catalogue, parts
 from omd.config import env_text
 from omd.errors import InputError, closest
+from omd.runs import symptoms
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,6 +54,8 @@ def show(run: Run) -> None:
     console.print(table)
     for seed, sentence in run.divergences().items():
         console.print(f"seed {seed}: {sentence}", soft_wrap=True, highlight=False, markup=False)
+    for sentence in symptoms.sentences(run.metrics):
+        console.print(sentence, soft_wrap=True, highlight=False, markup=False)
     if (picture := run.folder / "learning-curve.png").exists():
         console.print(f"picture: {picture}", soft_wrap=True, highlight=False, markup=False)
 

@@ -96,6 +96,15 @@ def check_writable(folder: pathlib.Path) -> None:
         file.flush()
 
 
+def check_new_file(path: pathlib.Path) -> None:
+    """Raises `InputError` where no file can be written at `path`. Leaves nothing there."""
+    if not path.parent.is_dir():
+        raise InputError(f"out is {str(path)!r}, but there is no folder {path.parent}: make it")
+    if path.is_dir():
+        raise InputError(f"out is {str(path)!r}, which is a folder: give the name of a file")
+    check_writable(path.parent)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -70,9 +70,13 @@ def program_of(config: Config, lanes: int | None = None) -> Program:
 
 
 def check_memory(program: Program) -> None:
-    """Raises `InputError` where the state of all lanes needs more memory than a CPU has."""
+    """Raises `InputError` where the state of all lanes, and the random numbers of a chunk, need
+    more memory than a CPU has."""
     if jax.devices()[0].platform == "cpu":
-        lanes = lanes_of(program.config)
+        config, lanes = program.config, lanes_of(program.config)
+        minibatches = program.agent.objective.minibatches * config.batch_size
+        draws = 4 * minibatches * min(config.evaluate_every, config.steps) * len(lanes)
+        memory.check_draws(draws)
         memory.check_state(size_of(jax.eval_shape(lambda: program.fresh(lanes))))
 
 

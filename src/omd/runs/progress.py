@@ -12,6 +12,7 @@ import rich.console
 import rich.progress
 
 from omd.callbacks import Callback, Evaluation, Record
+from omd.runs import symptoms
 
 LINE_SECONDS = 10.0
 
@@ -51,6 +52,7 @@ def describe(evaluation: Evaluation) -> str:
         parts.append(f"{evaluation.lane_steps_per_second:,.0f} lane-steps/s")
     if diverged := sum(row["diverged"] for row in evaluation.rows):
         parts.append(f"{diverged} diverged")
+    parts += symptoms.in_short(evaluation.rows)
     return "  ".join(parts)
 
 

@@ -124,7 +124,10 @@ class Run:
         """
         if episodes < 1:
             raise InputError(f"episodes is {episodes}: give at least 1")
+        if not 0 <= seed < 2**31:
+            raise InputError(f"seed is {seed}: give a whole number from 0 to 2**31 - 1")
         config = dataclasses.replace(self.config, evaluate_episodes=episodes)
+        memory.check(config)
         with folder.precision(config):
             program = folder.program_of(config)
             state = self.state

@@ -78,6 +78,9 @@ def run(
             sweep = Sweep(path)
             sweep.check(wanted)
         else:
+            from omd.runs import files
+
+            files.check_writable(path)
             _, groups, _, origin = plan(wanted.lanes, workers=workers, group_size=group_size)
             sweep = Sweep.create(path, wanted, groups, origin)
     if not missing(sweep) and not _next(sweep):

@@ -20,7 +20,7 @@ from typing import Any
 
 import filelock
 
-from omd.errors import InputError
+from omd.errors import InputError, in_a_line
 from omd.settings import Settings
 from omd.sweeps import race
 from omd.sweeps import spec as specs
@@ -48,8 +48,13 @@ class Sweep:
             self.provenance: dict[str, Any] = values["provenance"]
             self.points = race.from_json(values.get("points", ()))
             self._begun = int(values.get("begun", len(self.lanes)))
-        except (KeyError, TypeError) as error:
-            raise InputError(f"{self.path / SWEEP} can't be read: {error!r} is missing") from error
+            for group in self.groups:
+                self.configs(group)
+        except KeyError as error:
+            raise InputError(f"{self.path / SWEEP} can't be used: it has no {error}") from error
+        except (TypeError, ValueError, AttributeError, IndexError) as error:  # InputError as well
+            words = in_a_line(error)
+            raise InputError(f"{self.path / SWEEP} can't be used: {words}") from error
 
     @classmethod
     def create(
@@ -139,7 +144,10 @@ class Sweep:
 
     def error(self, group: Group) -> str | None:
         """Why the group failed, if it did."""
-        return (_read(self.folder(group) / ERROR) or {}).get("sentence")
+        try:
+            return (_read(self.folder(group) / ERROR) or {}).get("sentence")
+        except InputError as error:
+            return str(error)
 
     def fail(self, group: Group, sentence: str) -> None:
         """Note why a group failed."""
@@ -150,7 +158,11 @@ class Sweep:
     def clear_errors(self) -> None:
         """Forget failures: the groups are tried anew."""
         for group in self.groups:
-            (self.folder(group) / ERROR).unlink(missing_ok=True)
+            from omd.runs import files
+
+            path = self.folder(group) / ERROR
+            with files.writing(path):
+                path.unlink(missing_ok=True)
 
     def step(self, group: Group) -> int:
         """The step that a group has reached, by its last report."""

@@ -11,9 +11,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from omd.agents import Agent, AgentState, Hyper
+from omd.agents import Agent, AgentState, Hyper, signs
 from omd.training import replay
 from omd.types import EnvSpec, Metrics, PyTree, Step, Transition
+
+SIGNS = 256
+"""Transitions on which a lane is looked at after each chunk."""
 
 
 class LaneState(NamedTuple):
@@ -86,7 +89,7 @@ class Chunk:
         means = {name: jnp.mean(x, axis=0) for name, x in infos.items()}
         step_now = state.step + self.steps
         after = LaneState(state.key, step_now, env, observation, buffer, agent, state.hyper)
-        return after, means | {"finite": _finite(agent)}
+        return after, means | self._signs(after, at) | {"finite": _finite(agent)}
 
     def _draw(self, key: Array, step: Array) -> Draws:
         """The random numbers of one step."""
@@ -105,6 +108,15 @@ class Chunk:
         if size == 1:
             return [replay.sample(buffer, b, self.spec, at) for b in bits]
         return [one for b in bits for one in replay.windows(buffer, b, size, self.spec, at)]
+
+    def _signs(self, state: LaneState, at: replay.Lane) -> Metrics:
+        """Signs that training goes wrong, on transitions evenly spaced in the replay buffer."""
+        apart = jnp.maximum(replay.held(state.replay, at) // SIGNS, 1)
+        batch = replay.sample(
+            state.replay, jnp.arange(SIGNS, dtype="uint32") * apart, self.spec, at
+        )
+        most = replay.largest_reward(state.replay, self.spec, at)
+        return signs(self.agent, state.agent, batch, state.hyper, most)
 
 
 def _finite(agent: AgentState) -> Array:

@@ -60,6 +60,12 @@ def add(replay: Replay, transition: Transition, lane: Lane = ()) -> Replay:
     return Replay(rows, distractors, replay.added.at[lane].add(1))
 
 
+def held(replay: Replay, lane: Lane = ()) -> UInt32[Array, ""]:
+    """Transitions that the lane's buffer holds."""
+    count, noise = replay.distractors.shape[-2:]
+    return jnp.minimum(replay.added[lane], count - (noise > 0)).astype(jnp.uint32)
+
+
 def sample(
     replay: Replay, bits: UInt32[Array, " batch"], spec: EnvSpec, lane: Lane = ()
 ) -> Transition:
@@ -71,11 +77,16 @@ def sample(
     count, noise = replay.distractors.shape[-2:]
     capacity = count - (noise > 0)
     added = replay.added[lane]
-    held = jnp.minimum(added, capacity).astype(jnp.uint32)
-    index = (bits % held).astype(jnp.int32)
+    index = (bits % held(replay, lane)).astype(jnp.int32)
     if noise:  # the slot after the newest transition holds half of one
         index = (index + jnp.maximum(added - capacity, 0)) % count
     return _at(replay, index, spec, lane)
+
+
+def largest_reward(replay: Replay, spec: EnvSpec, lane: Lane = ()) -> Float[Array, ""]:
+    """The largest |r| that the lane's buffer holds."""
+    place = spec.observation_size - spec.distractors + (spec.action_size or 1)
+    return jnp.max(jnp.abs(replay.rows[(*lane, slice(None), place)]))
 
 
 def windows(

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, UInt32
+from jaxtyping import Array, Float, Int, UInt32
 
 from omd.agents.setup import AgentPart
 from omd.config import Widths
@@ -201,6 +201,21 @@ class Learner(AgentPart, abc.ABC):
 
         places = jnp.arange(size)
         return jnp.stack([jax.lax.map(lambda i, c=c: column(c, i), places) for c in range(len(q))])
+
+    def entropy_bonus(self, state: Any, hyper: Hyper) -> Float[Array, ""]:
+        """The most that the entropy of the policy adds to the reward of one step; 0 where the
+        learner doesn't say otherwise."""
+        return jnp.zeros((), self.dtype)
+
+    def dead_units(self, w: PyTree, batch: Transition) -> Int[Array, "layers 2"]:
+        """For each hidden layer of the critics how many units are zero on the whole minibatch, and
+        of how many; no layers where the learner doesn't say otherwise."""
+        return jnp.zeros((0, 2), jnp.int32)
+
+    def saturation(self, state: Any, observation: Float[Array, "batch obs"]) -> Float[Array, ""]:
+        """How far the policy no longer depends on the state, from 0 to 1; NaN where the learner
+        doesn't say otherwise."""
+        return jnp.full((), jnp.nan, self.dtype)
 
     def bellman_error(
         self, w: PyTree, target: PyTree, batch: Transition, hyper: Hyper, key: Array

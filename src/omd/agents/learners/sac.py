@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, UInt32
+from jaxtyping import Array, Float, Int, UInt32
 
 from omd import catalogue
 from omd.agents import networks
@@ -269,6 +269,24 @@ class Sac(Learner):
         info |= {"actor_loss": actor_loss, "entropy": entropy, "temperature": temperature}
         target = SacTarget(critics, actor, log_temperature)
         return SacState(w, target, moments, actor_moments), info
+
+    def entropy_bonus(self, state: SacState, hyper: Hyper) -> Float[Array, ""]:
+        """α times the entropy of uniform actions in [−1, 1], or the one aimed at if that is
+        larger in size."""
+        size = max(self.actions * math.log(2), abs(self.aimed_entropy))
+        return jnp.exp(state.target.log_temperature) * size
+
+    def dead_units(self, w: PyTree, batch: Transition) -> Int[Array, "layers 2"]:
+        joint = jnp.concatenate([batch.observation.T, to_unit(self.spec, batch.action).T])
+        return jnp.concatenate([networks.dead_units(critic, joint) for critic in w])
+
+    def saturation(
+        self, state: SacState, observation: Float[Array, "batch obs"]
+    ) -> Float[Array, ""]:
+        """The share of the most probable actions' components that are at an end of their range, to
+        1 %, where tanh has next to no gradient."""
+        mean, _ = self._gaussian(state.target.actor, observation.T)
+        return jnp.mean(jnp.abs(jnp.tanh(mean)) > 0.99, dtype=self.dtype)
 
     def _normal(self, key: Array, x: Float[Array, "obs batch"]) -> Float[Array, "act batch"]:
         return jax.random.normal(key, (self.actions, x.shape[1]), self.dtype)

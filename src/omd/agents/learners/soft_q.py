@@ -3,6 +3,7 @@ network, eq. (3), (10) and appendix D."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -180,6 +181,24 @@ class SoftQ(Learner):
     def tangent_kernels(self, w: PyTree, batch: Transition) -> Float[Array, "critics batch batch"]:
         x, chosen = batch.observation.T, self._chosen(batch)
         return jnp.stack([networks.tangent_kernel(critic, x, chosen) for critic in w])
+
+    def entropy_bonus(self, state: SoftQState, hyper: Hyper) -> Float[Array, ""]:
+        """α log of the number of actions; 0 for the hard operator."""
+        return hyper.temperature * (0.0 if self.hard else math.log(self.actions))
+
+    def dead_units(self, w: PyTree, batch: Transition) -> Int[Array, "layers 2"]:
+        x = batch.observation.T
+        return jnp.concatenate([networks.dead_units(critic, x) for critic in w])
+
+    def saturation(
+        self, state: SoftQState, observation: Float[Array, "batch obs"]
+    ) -> Float[Array, ""]:
+        """The share of states that get the action taken most often: 1 where it is the same one in
+        all. NaN where there is one action only."""
+        if self.actions == 1:
+            return super().saturation(state, observation)
+        taken = jax.nn.one_hot(self.greedy(state, observation), self.actions, dtype=self.dtype)
+        return jnp.max(jnp.mean(taken, axis=0))
 
     def _chosen(self, batch: Transition) -> Float[Array, "actions batch"]:
         return jax.nn.one_hot(batch.action, self.actions, axis=0, dtype=self.dtype)

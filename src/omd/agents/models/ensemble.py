@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from omd.agents import networks
 from omd.agents.models.model import Model, Prediction
@@ -190,11 +190,20 @@ class Ensemble(Model):
         self, theta: Theta, batch: Transition
     ) -> tuple[Float[Array, "members batch outputs"], Float[Array, "members batch outputs"]]:
         """Mean and logarithm of the standard deviation of each member's normalised outputs."""
-        statistics = jax.lax.stop_gradient(theta.inputs)
-        x = (self.inputs(batch) - statistics.mean[:, None]) / self._scale(statistics)[:, None]
+        x = self._normalised_inputs(theta, batch)
         out = jax.vmap(lambda mlp: networks.apply(mlp, x).T)(theta.members)
         mean, log_std = jnp.split(out, 2, axis=2)
         return mean, jnp.clip(log_std, *LOG_STD_RANGE)
+
+    def _normalised_inputs(self, theta: Theta, batch: Transition) -> Float[Array, "inputs batch"]:
+        statistics = jax.lax.stop_gradient(theta.inputs)
+        return (self.inputs(batch) - statistics.mean[:, None]) / self._scale(statistics)[:, None]
+
+    def dead_units(self, theta: Theta, batch: Transition) -> Int[Array, "layers 2"]:
+        """Of all members."""
+        x = self._normalised_inputs(theta, batch)
+        counts = jax.vmap(lambda mlp: networks.dead_units(mlp, x))(theta.members)
+        return counts.reshape(-1, 2)
 
     def _errors(self, theta: Theta, batch: Transition) -> Float[Array, "members batch"]:
         mean, log_std = self._normalised(theta, batch)

@@ -70,6 +70,11 @@ class Deterministic(Model):
             for layer, outputs in enumerate(networks.hidden_outputs(mlp, x), 1)
         }
 
+    def dead_units(self, theta: PyTree, batch: Transition) -> Int[Array, "layers 2"]:
+        """Of all its networks; units that only pad the width don't count."""
+        x = self.inputs(batch)
+        return jnp.concatenate([networks.dead_units(mlp, x) for mlp in theta.values()])
+
 
 class Gaussian(Deterministic):
     """A Gaussian next state with a standard deviation for each dimension."""

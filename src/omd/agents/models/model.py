@@ -90,6 +90,11 @@ class Model(AgentPart, abc.ABC):
         transition of the minibatch; nothing where the model has no such layers to show."""
         return {}
 
+    def dead_units(self, theta: PyTree, batch: Transition) -> Int[Array, "layers 2"]:
+        """For each hidden layer how many units are zero on the whole minibatch, and of how many;
+        no layers where the model has none to show."""
+        return jnp.zeros((0, 2), jnp.int32)
+
     def transition(self, prediction: Prediction, batch: Transition) -> Transition:
         """The minibatch with model-made rewards and next states; terminations stay true."""
         return batch._replace(reward=prediction.reward, next_observation=prediction.sample)

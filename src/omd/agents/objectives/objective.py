@@ -211,5 +211,6 @@ def diagnostics(
         "solve_residual": jnp.full((), jnp.nan, loss.dtype),
         "solve_iterations": jnp.zeros((), loss.dtype),
         "solve_status": jnp.full((), jnp.nan, loss.dtype),
+        "solve_failed": jnp.full((), jnp.nan, loss.dtype),
         **info,
     }

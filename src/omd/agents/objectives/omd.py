@@ -114,12 +114,13 @@ class Omd(Objective):
             y = targets(learner.target, (predicted.reward, predicted.sample), key, batch)
             return context.learner.step(learner, y, batch, hyper, key)
 
-        *earlier, last = self.inner_keys(key)
+        keys = self.inner_keys(key)
+        earlier, last = keys[:-1], keys[-1]
         if earlier_batches:
             stacked = jax.tree.map(lambda *x: jnp.stack(x), *earlier_batches)
-            learner, _ = jax.lax.scan(fresh_step, learner, (jnp.stack(earlier), stacked))
-        elif earlier:
-            learner, _ = jax.lax.scan(inner_step, learner, jnp.stack(earlier))
+            learner, _ = jax.lax.scan(fresh_step, learner, (earlier, stacked))
+        elif len(earlier):
+            learner, _ = jax.lax.scan(inner_step, learner, earlier)
         target = learner.target
         y, pull_to_made = jax.vjp(lambda made: targets(target, made, last), model_made)
         learner, info = context.learner.step(learner, y, inner, hyper, last)
@@ -134,6 +135,7 @@ class Omd(Objective):
             "solve_residual": report.residual,
             "solve_iterations": report.iterations.astype(loss.dtype),
             "solve_status": report.status.astype(loss.dtype),
+            "solve_failed": report.failed.astype(loss.dtype),
         }
         return Found(learner, loss, gradient, prediction, info)
 

@@ -135,5 +135,8 @@ class TaskMet(Omd):
                 state.theta, phi, batch, context, key
             )
             state = context.descend(state, descent)
-        info = found.info | {"fit_solve_residual": report.residual.astype(found.loss.dtype)}
+        info = found.info | {
+            "fit_solve_residual": report.residual.astype(found.loss.dtype),
+            "solve_failed": jnp.maximum(found.info["solve_failed"], report.failed),
+        }
         return state, diagnostics(found.loss, gradient, prediction, batch, info)

@@ -1,0 +1,87 @@
+"""Training that goes wrong without stopping, as its evaluations show it: counted, with a hint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+
+class Symptom(NamedTuple):
+    """A column of the metrics, and what it means from a value on."""
+
+    column: str
+    least: float
+    """From here on it is bad; NaN never is."""
+    short: str
+    """In the progress line, after a number of lanes."""
+    sentence: str
+    """With the worst `value` seen, and a hint."""
+    trained: bool = True
+    """Whether it counts only once something has been learned."""
+
+    def shows(self, row: Mapping[str, Any]) -> bool:
+        """Whether an evaluation has it."""
+        learned = not self.trained or math.isfinite(row.get("inner_loss", math.nan))
+        return learned and row.get(self.column, math.nan) >= self.least
+
+
+SYMPTOMS = (
+    Symptom(
+        "q_beyond",
+        0.05,
+        "with Q beyond all returns",
+        "Q is above the largest return that the rewards allow on up to {value:.0%} of transitions: "
+        "lower inner_learning_rate or tau, or check the model's rewards",
+    ),
+    Symptom(
+        "policy_saturation",
+        0.99,
+        "with a saturated policy",
+        "the policy hardly depends on the state (up to {value:.0%} of its actions are the same or "
+        "at an end of their range): raise temperature or epsilon, or scale observations and "
+        "rewards",
+    ),
+    Symptom(
+        "dead_share",
+        0.5,
+        "with dead layers",
+        "up to {value:.0%} of the units of a hidden layer are zero on all transitions: give other "
+        "seeds, more hidden units, or lower the learning rates",
+        trained=False,
+    ),
+    Symptom(
+        "solve_failed",
+        0.01,
+        "with failed solves",
+        "up to {value:.0%} of the hypergradient's linear solves missed their tolerance: give it "
+        "damping or more max_steps, or take gauss-newton",
+    ),
+)
+
+
+def in_short(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """For each symptom that some lane shows in an evaluation: how many do."""
+    counts = {one.short: sum(one.shows(row) for row in rows) for one in SYMPTOMS}
+    return [f"{count} {short}" for short, count in counts.items() if count]
+
+
+def sentences(metrics: pd.DataFrame, by: str = "seed") -> list[str]:
+    """For each lane and symptom that it shows: in how many of its evaluations, and what to do. `by`
+    is the column that lanes are called by."""
+    found = []
+    for name, rows in metrics.groupby(by):
+        for one in SYMPTOMS:
+            if one.column not in rows:
+                continue
+            bad = [row for row in rows.to_dict("records") if one.shows(row)]
+            if bad:
+                words = one.sentence.format(value=max(row[one.column] for row in bad))
+                last = int(bad[-1]["step"])
+                found.append(
+                    f"{by} {name}: in {len(bad)} of {len(rows)} evaluations, the last at step "
+                    f"{last:,}, {words}"
+                )
+    return found
