@@ -58,7 +58,7 @@ def rates(**settings) -> Iterator[tuple[float, float, float, float]]:
     agents, buffer, hyper = jax.tree.map(
         lambda x: jnp.array(x[0]), (state.agent, state.replay, state.hyper)
     )
-    shape = (program.agent.objective.minibatches, program.config.batch_size)
+    shape = (program.agent.minibatches, program.config.batch_size)
     batches = program._minibatches(buffer, jax.random.bits(jax.random.key(0), shape, "uint32"))
 
     def update(agents, key, batches):
