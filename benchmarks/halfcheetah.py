@@ -58,7 +58,7 @@ def rates(**settings) -> Iterator[tuple[float, float, float, float]]:
     agents, buffer, hyper = jax.tree.map(
         lambda x: jnp.array(x[0]), (state.agent, state.replay, state.hyper)
     )
-    shape = (program.agent.objective.minibatches, program.config.batch_size)
+    shape = (program.agent.minibatches, program.config.batch_size)
     bits = jax.random.bits(jax.random.key(0), shape, "uint32")
     batches = program.chunk(CHUNK, learn=True).minibatches(buffer, bits)
 

@@ -103,7 +103,8 @@ _PARTS = (
         "nothing: no model, the learner trains on true transitions",
         "omd.agents.objectives.none:ModelFree",
         "no model",
-        needs="no model",
+        needs="nothing of a model",
+        source="Haarnoja et al. 2017 (soft Q-learning), 2018 (SAC)",
     ),
     Entry(
         "objective",

@@ -264,7 +264,9 @@ def list_(what: str | None, name: str | None, out: str) -> None:
 
 
 @program.command()
-@click.argument("numbers", metavar="{1|2|3|4|5|6|7|8|compare}...", nargs=-1, required=True)
+@click.argument(
+    "numbers", metavar="{1|2|3|4|5|6|7|8|compare|phase|claims}...", nargs=-1, required=True
+)
 @click.option("--out", default="figures", show_default=True, help="Folder for the files.")
 @click.option(
     "--budget", default="paper", show_default=True, help="smoke, quick (1, 4, 5, 7) or paper."
@@ -272,17 +274,19 @@ def list_(what: str | None, name: str | None, out: str) -> None:
 @click.option(
     "--projection", default="ball", show_default=True, help="ball or reference (2, 3, 6)."
 )
-@click.option("--seeds", default=10, show_default=True, help="Seeds of each point (2, 3, 6).")
+@click.option(
+    "--seeds", default=10, show_default=True, help="Seeds of each point (2, 3, 6, phase)."
+)
 @click.option(
     "--sweep",
     "sweeps",
     multiple=True,
     metavar="FOLDER",
-    help="Sweeps to draw (1, 4, 5, 7, compare).",
+    help="Sweeps to draw (1, 4, 5, 7, compare, claims).",
 )
 @click.option("--engine", default="local", show_default=True, help="local or ray (1, 4, 5, 7).")
 @click.option("--workers", type=int, help="Groups at a time (1, 4, 5, 7).")
-@click.option("--run", "runs", multiple=True, metavar="FOLDER", help="Runs to draw (8).")
+@click.option("--run", "runs", multiple=True, metavar="FOLDER", help="Runs to draw (8, claims).")
 def figure(
     numbers: tuple[str, ...],
     out: str,
@@ -300,15 +304,21 @@ def figure(
     Figures 1, 4, 5 and 7 are drawn from the sweeps given; without any, those of the budget run as
     far as they are missing, in sweeps/NAME. Figure 8 is drawn from the runs given. `compare` sets
     the objectives of the sweeps given side by side, over all environments and misspecifications.
+    `phase` shows for small MDPs at which capacity, and with how many distractors, it matters what a
+    model is trained for. `claims` writes the table of the paper's claims, from the sweeps and runs
+    given.
     """
     import importlib
 
     for number in numbers:
-        closest("figure", number, (*TABULAR, *SWEPT, "8", COMPARE))
-    if bool(runs) != ("8" in numbers):
-        raise InputError("figure 8 and --run FOLDER go together: give both or neither")
-    if sweeps and not {*SWEPT, COMPARE} & set(numbers):
-        raise InputError(f"--sweep goes with figures {', '.join((*SWEPT, COMPARE))}: leave it out")
+        closest("figure", number, (*TABULAR, *SWEPT, "8", *OTHERS))
+    if runs and not {"8", CLAIMS} & set(numbers):
+        raise InputError(f"--run goes with figure 8 and {CLAIMS}: leave it out")
+    if "8" in numbers and not runs:
+        raise InputError("figure 8 and --run FOLDER go together: give the folders of runs")
+    if sweeps and not {*SWEPT, COMPARE, CLAIMS} & set(numbers):
+        with_sweeps = ", ".join((*SWEPT, COMPARE, CLAIMS))
+        raise InputError(f"--sweep goes with figures {with_sweeps}: leave it out")
     from omd.runs import files
 
     files.check_writable(pathlib.Path(out))
@@ -322,8 +332,13 @@ def figure(
             options = {"sweeps": sweeps}
         if number == "8":
             options = {"runs": runs}
-        place = "omd.figures.compare" if number == COMPARE else f"omd.figures.paper.figure_{number}"
-        module = importlib.import_module(place)
+        if number == CLAIMS:
+            options = {"sweeps": sweeps, "runs": runs}
+        if number == PHASE:
+            del options["projection"]
+        module = importlib.import_module(
+            f"omd.figures.{OTHERS.get(number, f'paper.figure_{number}')}"
+        )
         for path in module.make(pathlib.Path(out), **options):
             print(path)
 
@@ -342,7 +357,10 @@ def report_(folder: str, out: str | None) -> None:
     print(page.write(folder, out))
 
 
-TABULAR, SWEPT, COMPARE = ("2", "3", "6"), ("1", "4", "5", "7"), "compare"
+TABULAR, SWEPT = ("2", "3", "6"), ("1", "4", "5", "7")
+COMPARE, PHASE, CLAIMS = "compare", "phase", "claims"
+OTHERS = {COMPARE: "compare", PHASE: "phase", CLAIMS: "paper.claimed"}
+"""What is no figure of the paper, and the module that draws or writes it."""
 
 
 @program.command()

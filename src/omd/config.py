@@ -40,6 +40,12 @@ MOST_UNITS = 100_000
 """Of a hidden layer: the matrix between two layers of so many takes 40 GB in float32."""
 MOST_LAYERS = 64
 """Hidden layers of a network."""
+MOST_ROLLOUT = 10_000
+"""Steps: each takes a minibatch of the model's predictions at every update."""
+MOST_UPDATES = 10_000
+"""Of an environment step: the minibatches of all are drawn before the first."""
+UPDATES_KEPT = 100
+"""Updates whose rollouts the model buffer keeps."""
 MOST_DISTRACTORS = 100_000
 """With so many, a replay buffer takes 800 kB a transition in float32 where both states are kept."""
 
@@ -147,6 +153,14 @@ class Config:
     inner_steps: int = setting(
         1, "K, Q-network updates per model update.", low=1, high=MOST_STEPS, group=_INNER
     )
+    updates: int = setting(
+        1,
+        "Updates for each environment step, each of both loops and on minibatches of its own: "
+        "the update-to-data ratio.",
+        low=1,
+        high=MOST_UPDATES,
+        group=_WHAT,
+    )
     model_steps: int = setting(
         1,
         "Model updates per step of an objective that fits the model first (mle, vep).",
@@ -194,6 +208,32 @@ class Config:
     model_output: Literal["state", "change"] = setting(
         "change",
         "What the model's network gives: the next state, or its change, added to the state.",
+        group=_MODEL,
+    )
+    rollout: int = setting(
+        0,
+        "Steps of the model's rollouts under the current policy, from stored states: the learner "
+        "then trains on what they make. With 0 it trains on predictions at the stored actions.",
+        low=0,
+        high=MOST_ROLLOUT,
+        group=_MODEL,
+    )
+    real_share: float = setting(
+        0.05, "Share of true transitions in the learner's minibatches, with rollouts.",
+        low=0, high=1, group=_MODEL,
+    )  # fmt: skip
+    model_capacity: int | None = setting(
+        None,
+        "Transitions that the rollouts' buffer keeps; by default those of the last "
+        f"{UPDATES_KEPT} updates, but no more than the replay buffer.",
+        low=1,
+        high=MOST_STEPS,
+        group=_MODEL,
+    )
+    rollout_ends: Literal["learned", "never"] = setting(
+        "learned",
+        "Where rollouts end: where a network that learns terminations says so, or, for "
+        "environments without any, never.",
         group=_MODEL,
     )
     reward: Literal["learned", "known"] = setting(

@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from omd import catalogue
-from omd.config import Config, layers_of
+from omd.config import UPDATES_KEPT, Config, layers_of
 from omd.errors import InputError
 
 ROW = 200
@@ -56,7 +56,14 @@ def least(config: Config) -> dict[str, tuple[int, str]]:
         ),
         "the model": (3 * _weights(config, "model_hidden", 2 * noise) * number, "model_hidden"),
         "a minibatch": (batch * (5 + 2 * noise) * number, "batch_size"),
-        "the random numbers of a chunk": (4 * min(every, steps) * batch, "evaluate_every"),
+        "the random numbers of a chunk": (
+            4 * min(every, steps) * batch * config.updates, "evaluate_every or updates",
+        ),
+        "the rollouts' buffer": (
+            (config.model_capacity or min(UPDATES_KEPT * config.rollout * batch, held))
+            * (4 + 2 * noise) * number,
+            "model_capacity" if config.model_capacity else "rollout (or give model_capacity)",
+        ),
         "its evaluations' rows": (steps // every * ROW, "steps"),
         "an evaluation's episodes": (
             config.evaluate_episodes * (1 + noise) * number, "evaluate_episodes",

@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from omd import catalogue, parts
-from omd.config import SETTINGS, Config, Widths, env_text
+from omd.config import SETTINGS, UPDATES_KEPT, Config, Widths, env_text
 from omd.errors import InputError
 from omd.types import EnvSpec
 
@@ -49,6 +49,7 @@ class Settings(Config):
                 raise InputError(f"{name} has no value: give one, or resolve the configuration")
         self.objective.check(self)
         self._check_replay()
+        self._check_rollouts()
 
     def _check_replay(self) -> None:
         if self.random_steps >= self.steps:
@@ -64,6 +65,41 @@ class Settings(Config):
                 + (" and replay_capacity" if self.capacity < self.batch_size else "")
                 + ", or lower batch_size"
             )
+
+    def _check_rollouts(self) -> None:
+        if self.rollout == 0:
+            for name in ("real_share", "model_capacity", "rollout_ends"):
+                value = getattr(self, name)
+                if value != SETTINGS[name].default:
+                    raise InputError(
+                        f"{name} is {value!r}, but rollout is 0 and the model makes no rollouts: "
+                        f"give rollout 1 or more, or leave {name} out"
+                    )
+            return
+        if not self.objective.rolls_out:
+            raise InputError(
+                f"rollout is {self.rollout}, but objective {parts.text_of(self.objective)!r} "
+                "trains the learner in a way of its own: leave rollout out, or give an objective "
+                "that fits the model first, such as mle"
+            )
+        if self.reward == "known":
+            raise InputError(
+                f"rollout is {self.rollout}, but rewards are known only at stored actions: give "
+                "reward 'learned'"
+            )
+        made = self.rollout * self.batch_size
+        if made > self.model_slots:
+            raise InputError(
+                f"rollout is {self.rollout}: from the {self.batch_size} states of a minibatch it "
+                f"makes {made} transitions at a time, but the model buffer holds "
+                f"{self.model_slots}: lower rollout or batch_size, or raise model_capacity"
+            )
+
+    @property
+    def model_slots(self) -> int:
+        """Transitions that the buffer of the model's rollouts can hold."""
+        kept = UPDATES_KEPT * self.rollout * self.batch_size
+        return self.model_capacity or min(kept, self.capacity)
 
     @property
     def label(self) -> str:

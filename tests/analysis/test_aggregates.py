@@ -77,6 +77,23 @@ def test_exports_have_the_shapes_that_the_libraries_take():
     assert run["absolute_metrics"] == {"return": [70.0]}
 
 
+def test_marl_eval_gets_the_same_runs_and_evaluations_everywhere():
+    finals = FINALS.assign(sweep=0, lane=range(8)).replace({"omd": "omd:start=cold,outer_batch=x"})
+    one_more = finals[finals["objective"] == "mle"].assign(seed=7, lane=[8, 9, 10, 11])
+    finals = pd.concat([finals, one_more[one_more["distractors"] == 0].head(1)])
+    frame = pd.concat([
+        finals.drop(columns="final_return").assign(step=s, episode_return=float(s)) for s in (0, 9)
+    ])  # fmt: skip
+    frame = frame[(frame["lane"] != 3) | (frame["step"] == 0)]  # a lane that ended early
+    tasks = aggregates.marl_eval(frame, finals)["CartPole-v1"]
+    found = {(task, name): runs for task, each in tasks.items() for name, runs in each.items()}
+    assert {name for _, name in found} == {"omd:start=cold;outer_batch=x", "mle"}
+    assert len(found) == 4
+    for runs in found.values():
+        assert set(runs) == {"seed_0", "seed_1"}
+        assert all(set(run) == {"step_0", "absolute_metrics"} for run in runs.values())
+
+
 def test_what_cannot_be_compared_is_one_sentence():
     with pytest.raises(omd.InputError, match="'mle' has no finished lane on CartPole-v1, width 3"):
         aggregates.scores(FINALS.drop(index=[2, 3]))

@@ -9,7 +9,7 @@ import pytest
 import omd
 from omd.analysis import claims
 from omd.figures import compare, overview
-from omd.figures.paper import figure_4, figure_5, figure_7
+from omd.figures.paper import claimed, figure_4, figure_5, figure_7
 from omd.figures.paper import swept as sweeps
 from omd.reports import page
 from omd.reports.paper_settings import differences
@@ -165,7 +165,7 @@ def test_claims_say_what_the_intervals_say():
         + returns("mle", [300, 310, 320], distractors=64)
         + returns("vep", [19, 22, 18, 21], distractors=64)
     )
-    found = {(r["claim"], r["at"]): r for r in claims.of_figure_4(frame)}
+    found = {(r["claim"], r["at"]): r for r in claims.of_figure(frame, 4)}
     small = found["OMD above MLE with small models", "width 1"]
     assert small["estimate"] == pytest.approx(312.5)
     assert small["low"] > 0
@@ -177,6 +177,40 @@ def test_claims_say_what_the_intervals_say():
         "not contradicted",
     )
     assert "| width 1 | return, OMD − MLE | 312 [" in claims.markdown(list(found.values()))
+
+
+def test_the_table_of_claims_has_both_measures_and_what_was_not_run(tmp_path):
+    settings = {"env": "CartPole-v1", "distractors": 0, "inner_steps": 1, "critics": 2,
+                "model_output": "state", "hypergradient": "identity"}  # fmt: skip
+    frame = pd.DataFrame(
+        [
+            {**settings, "objective": objective, "model_hidden": 1, "final_return": value,
+             "best_window_return": best, "initial_return": 20.0, "final_model_mse": error,
+             "random_model_mse": 1.0, "source": "mine"}
+            for objective, value, best, error in (
+                ("omd:start=warm", 90.0, 400.0, 10.0), ("omd:start=warm", 110.0, 410.0, 100.0),
+                ("mle", 100.0, 130.0, 0.1), ("mle", 100.0, 120.0, 0.1),
+            )
+        ]
+    )  # fmt: skip
+    found = {(r["claim"], r["at"]): r for r in claims.table(frame)}
+    assert len(found) == sum(len(claim.points) for claim in claims.CLAIMS)
+    one = found["OMD above MLE with small models", "width 1"]
+    assert (one["estimate"], one["best_window_estimate"], one["seeds"]) == (0, 280, 2)
+    assert (one["outcome"], one["best_window_outcome"]) == ("undecided", "holds")
+    assert one["source"] == "mine"
+    error = found["OMD's model less likely than a random one", "width 1"]
+    assert error["estimate"] == pytest.approx(1.5)
+    assert error["best_window_estimate"] is None
+    absent = found["OMD above MLE with many distractors", "512 distractors"]
+    assert (absent["outcome"], absent["seeds"]) == ("undecided (not run)", 0)
+    assert set(r["outcome"].partition(" (")[0] for r in found.values()) <= {
+        "holds", "contradicted", "undecided",
+    }  # fmt: skip
+    text = claims.write(list(found.values()), tmp_path, "claims")[1].read_text()
+    assert len(text.splitlines()) == len(found) + 2
+    with pytest.raises(omd.InputError, match="give --sweep FOLDER or --run FOLDER"):
+        claimed.make(tmp_path)
 
 
 def test_the_comparison_is_drawn_from_sweeps(folder, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from omd.errors import InputError
-from omd.figures import style
+from omd.figures import phase, style
 from omd.figures.curves import table
 from omd.runs import files
 
@@ -173,3 +173,29 @@ def test_table_of_seeds():
     values, ys = table(x, seed, np.asarray([21.0, 12.0, 0.0, 11.0, 22.0]))
     assert values.tolist() == [1, 2]
     assert ys.tolist() == [[11, 12], [21, 22]]
+
+
+def test_the_phase_diagram_is_where_by_hand(tmp_path):
+    mdp = phase.task(1, 2)
+    assert mdp.num_states == 2 * phase.STATES
+    said = []
+    paths = phase.make(tmp_path, budget="smoke", seeds=2, progress=said.append)
+    assert {path.suffix for path in paths} == {".png", ".pdf", ".csv", ".json"}
+    with (tmp_path / "phase.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert len(table) == 2 * 2 * 2 * len(phase.OBJECTIVES)  # bounds, distractors, seeds
+    for row in table:
+        worst, best, reached = (
+            float(row[name]) for name in ("uniform_return", "optimal_return", "expected_return")
+        )
+        assert worst < best
+        assert reached <= best + 1e-9
+        assert float(row["score"]) == pytest.approx((reached - worst) / (best - worst))
+    # the norm by NumPy: centred logarithms of probabilities, and the rewards
+    logits = np.log(np.asarray(mdp.transition, float))
+    logits -= logits.mean(axis=-1, keepdims=True)
+    norm = np.sqrt(np.sum(logits**2) + np.sum(np.asarray(mdp.reward, float) ** 2))
+    mine = [r for r in table if (r["distractors"], r["seed"]) == ("2", "1")]
+    assert float(mine[0]["true_norm"]) == pytest.approx(norm, rel=1e-4)
+    with pytest.raises(InputError, match="budget must be"):
+        phase.make(tmp_path, budget="quick")

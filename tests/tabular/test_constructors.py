@@ -129,3 +129,20 @@ def test_a_world_described_by_functions():
         tabular.from_callables(
             [1, 2], lambda s: ["go"] * (s - 1), lambda s, a: {2: 1.0}, lambda *_: 0.0, discount=0.5
         )
+
+
+def test_distractors_change_no_value():
+    inner = tabular.garnet(3, 3, 2, 2)
+    chain = np.asarray([[0.1, 0.9], [0.6, 0.4]])
+    mdp = tabular.with_distractors(inner, chain)
+    # from (1, z=1) by action 0: the first factor's probabilities times those of the second's row
+    np.testing.assert_allclose(
+        mdp.transition[3, 0].reshape(3, 2), np.outer(inner.transition[1, 0], chain[1])
+    )
+    both, one = tabular.solve(mdp, 0.1), tabular.solve(inner, 0.1)
+    np.testing.assert_allclose(both.q, np.repeat(np.asarray(one.q), 2, axis=0), rtol=1e-5)
+    np.testing.assert_allclose(mdp.initial, np.full(6, 1 / 6))
+    with pytest.raises(InputError, match="give a square matrix"):
+        tabular.with_distractors(inner, chain[:1])
+    with pytest.raises(InputError, match=r"sparse; build the MDP from"):
+        tabular.with_distractors(tabular.garnet(3, 3, 2, 2, sparse=True), chain)

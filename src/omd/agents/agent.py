@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from omd.agents import rollouts
 from omd.agents.learners.learner import Hyper, Learner
 from omd.agents.models.model import Model
 from omd.agents.objectives.objective import AgentState, Context, Objective
@@ -37,10 +38,15 @@ class Agent:
         """The state before the first step."""
         keys = jax.random.split(key, 3)
         context = self.context(key, h)
+        setup = self.objective.setup
+        kept: PyTree = ()
+        if setup.settings.rollout:
+            kept = rollouts.init(jax.random.fold_in(key, 3), context, setup.spec, setup.settings)
         return AgentState(
             *self.objective.init_model(keys[0], context),
             self.learner.init(keys[1], h),
             self.objective.init_constants(keys[2], context),
+            kept,
         )
 
     def act(
@@ -52,9 +58,39 @@ class Agent:
     def update(
         self, state: AgentState, batches: list[Transition], key: Array, h: Hyper
     ) -> tuple[AgentState, Metrics]:
-        """One outer step and K inner steps; `batches` holds `objective.minibatches` of them."""
+        """`updates` times one outer step and K inner steps; metrics are the mean over these.
+
+        `batches` holds `minibatches` of them, each with the transitions of the objective's window.
+        """
+        if self.updates == 1:
+            return self._update(state, batches, key, h)
+        stacked = jax.tree.map(lambda *x: jnp.stack(x), *batches)
+        each = len(batches) // self.updates
+        grouped = jax.tree.map(lambda x: x.reshape(self.updates, each, *x.shape[1:]), stacked)
+
+        def one(state, turn):
+            group, key = turn
+            mine = [jax.tree.map(lambda x, i=i: x[i], group) for i in range(each)]
+            return self._update(state, mine, key, h)
+
+        state, infos = jax.lax.scan(one, state, (grouped, jax.random.split(key, self.updates)))
+        return state, jax.tree.map(lambda x: jnp.mean(x, axis=0), infos)
+
+    def _update(
+        self, state: AgentState, batches: list[Transition], key: Array, h: Hyper
+    ) -> tuple[AgentState, Metrics]:
         theta = self.model.observe(state.theta, batches[0], h.learning_rate)
         return self.objective.update(state._replace(theta=theta), batches, self.context(key, h))
+
+    @property
+    def updates(self) -> int:
+        """Updates for each environment step."""
+        return self.objective.settings.updates
+
+    @property
+    def minibatches(self) -> int:
+        """Minibatches that an environment step's updates take."""
+        return self.updates * self.objective.minibatches
 
 
 def build(settings: Settings, spec: EnvSpec, padded: Widths | None = None) -> Agent:

@@ -34,7 +34,7 @@ def diagnose(
     agent: Agent, state: AgentState, batches: list[Transition], key: Array, h: Hyper
 ) -> Metrics:
     """Figures of one update of the agent, which isn't taken; scalars. `batches` are those that
-    `agent.update` would get.
+    `agent.update` would get; of several updates the first counts.
 
     `alignment` is the cosine between the gradient of the objective's (first) step of θ and that of
     the true Bellman error, eq. (13), on the first minibatch, NaN where one of them is zero.
@@ -45,6 +45,7 @@ def diagnose(
     gradients: list[PyTree] = []
     context = agent.context(key, h)
     fields = {f.name: getattr(context, f.name) for f in dataclasses.fields(context)}
+    batches = batches[: len(batches) // agent.updates]
     agent.objective.update(state, batches, _Noted(**fields, gradients=gradients))
     omd: Omd = parts.part_of("objective", "omd").bound(agent.objective.setup)
     wanted = omd.model_gradient(state, batches[:1], context).gradient

@@ -129,21 +129,33 @@ def rliable(found: Mapping[str, Scores]) -> dict[str, np.ndarray]:
 
 def marl_eval(frame: pd.DataFrame, finals: pd.DataFrame) -> dict[str, Any]:
     """Returns as marl-eval takes them: environment, task, objective, run, then each evaluation's
-    step and return, and the final return as absolute metric. `frame` has a row an evaluation."""
+    step and return, and the final return as absolute metric. `frame` has a row an evaluation.
+
+    It wants the same runs and evaluations everywhere in an environment, so seeds and steps that not
+    all of its lanes have are left out; and no commas in names, so these become semicolons.
+    """
     found: dict[str, Any] = {}
     wanted = finals[["sweep", "lane", "final_return"]]
     lanes = frame.merge(wanted, on=["sweep", "lane"]).sort_values("step")
-    for (env, *task, objective), part in lanes.groupby([*TASK, "objective"]):
-        place = found.setdefault(str(env), {}).setdefault(name_of((env, *task)), {})
-        runs = place.setdefault(str(objective), {})
-        for seed, rows in part.groupby("seed"):
-            runs[f"seed_{seed}"] = {
-                **{
-                    f"step_{i}": {"step_count": step, "return": [value]}
-                    for i, (step, value) in enumerate(
-                        zip(rows["step"].tolist(), rows["episode_return"].tolist(), strict=True)
-                    )
-                },
-                "absolute_metrics": {"return": [float(rows["final_return"].iloc[0])]},
-            }
+    for env, mine in lanes.groupby("env"):
+        cells = [part for _, part in mine.groupby([*TASK, "objective"])]
+        seeds = set.intersection(*(set(part["seed"]) for part in cells))
+        mine = mine[mine["seed"].isin(seeds)]
+        steps = [set(part["step"]) for _, part in mine.groupby(["sweep", "lane"])]
+        mine = mine[mine["step"].isin(set.intersection(*steps) if steps else [])]
+        for (*task, objective), part in mine.groupby([*TASK, "objective"]):
+            place = found.setdefault(str(env), {}).setdefault(name_of(task), {})
+            runs = place.setdefault(str(objective).replace(",", ";"), {})
+            for seed, rows in part.groupby("seed"):
+                runs[f"seed_{seed}"] = _evaluations(rows)
     return found
+
+
+def _evaluations(rows: pd.DataFrame) -> dict[str, Any]:
+    """Of one run, as marl-eval takes them."""
+    each = zip(rows["step"].tolist(), rows["episode_return"].tolist(), strict=True)
+    return {
+        **{f"step_{i}": {"step_count": step, "return": [value]} for i, (step, value) in
+           enumerate(each)},
+        "absolute_metrics": {"return": [float(rows["final_return"].iloc[0])]},
+    }  # fmt: skip

@@ -36,7 +36,7 @@ class Cost(NamedTuple):
 def cost_of(config: Settings) -> Cost:
     """The cost of a lane with these settings; raises `InputError` where they can't be trained."""
     program, state, traced = _traced(config)
-    minibatches = program.agent.objective.minibatches
+    minibatches = program.agent.minibatches
     draws = 4 * program.config.evaluate_every * program.config.batch_size * minibatches
     return Cost(flops_of(_products(traced, _trips(program))), folder.size_of(state) + draws)
 

@@ -9,6 +9,7 @@ from omd.tabular.constructors import (
     garnet,
     grid_world,
     paper_mdp,
+    with_distractors,
 )
 from omd.tabular.design.descent import Designed, descend, uniform_starts
 from omd.tabular.design.formulation import (
@@ -110,4 +111,5 @@ __all__ = [
     "theorem_2_mle",
     "theorem_2_omd",
     "uniform_starts",
+    "with_distractors",
 ]

@@ -109,6 +109,34 @@ def grid_world(
     )
 
 
+def with_distractors(mdp: MDP, chain: Numbers) -> MDP:
+    """The MDP with a second factor of the state that moves by itself and doesn't matter.
+
+    `chain` [Z, Z'] holds the factor's transition probabilities. State (s, z) is number s · Z + z;
+    the factor starts uniformly. Values and policies are those of the MDP, whatever z. Raises
+    `InputError` for sparse transitions, a chain that isn't square, and rows that are no
+    distributions.
+    """
+    moves = np.asarray(chain)
+    if moves.ndim != 2 or moves.shape[0] != moves.shape[1] or not moves.size:
+        raise InputError(f"chain has shape {moves.shape}: give a square matrix [Z, Z]")
+    if mdp.is_sparse:
+        raise InputError(
+            "distractors are added to dense transitions, but those given are sparse; build the MDP "
+            "from transition.todense()."
+        )
+    transition = np.asarray(mdp.transition)
+    states, actions = transition.shape[:2]
+    count = len(moves)
+    both = np.einsum("sat,zw->szatw", transition, moves)
+    return MDP(
+        both.reshape(states * count, actions, states * count),
+        np.repeat(np.asarray(mdp.reward), count, axis=0),
+        mdp.discount,
+        np.repeat(np.asarray(mdp.initial), count) / count,
+    )
+
+
 def from_gymnasium(id: str, *, discount: float = 0.99, sparse: bool = False, **kwargs: Any) -> MDP:
     """The MDP behind a Gymnasium toy-text environment (FrozenLake, CliffWalking, Taxi).
 

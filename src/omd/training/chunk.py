@@ -93,8 +93,8 @@ class Chunk:
 
     def _draw(self, key: Array, step: Array) -> Draws:
         """The random numbers of one step."""
-        objective, learner = self.agent.objective, self.agent.learner
-        shape = (objective.minibatches, self.batch_size)
+        learner = self.agent.learner
+        shape = (self.agent.minibatches, self.batch_size)
         sizes = [2, 2, learner.action_bits, shape[0] * shape[1]]
         bits = jax.random.bits(jax.random.fold_in(key, step), (sum(sizes),), "uint32")
         env, update, action, minibatches = jnp.split(bits, list(itertools.accumulate(sizes))[:-1])

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import abc
+from typing import ClassVar
 
 import jax
 from jaxtyping import Array, Float
 
+from omd.agents import rollouts
 from omd.agents.models.model import Prediction
 from omd.agents.objectives.objective import AgentState, Context, Objective, diagnostics
 from omd.types import Metrics, PyTree, Transition
 
 
 class TwoStep(Objective):
-    """Model steps on minibatches of their own, then K inner steps, each on a fresh minibatch."""
+    """Model steps on minibatches of their own, then K inner steps, each on a fresh minibatch: on
+    the model's predictions there, or on its rollouts under the current policy."""
+
+    rolls_out: ClassVar[bool] = True
 
     @abc.abstractmethod
     def fit(
@@ -31,13 +36,16 @@ class TwoStep(Objective):
 
     @property
     def minibatches(self) -> int:
-        """One for each model step and one for each inner step."""
-        return self.settings.model_steps + self.settings.inner_steps
+        """One for each model step and one for each inner step; with rollouts, one more of states
+        where these begin."""
+        settings = self.settings
+        return settings.model_steps + settings.inner_steps + (settings.rollout > 0)
 
     def update(
         self, state: AgentState, batches: list[Transition], context: Context
     ) -> tuple[AgentState, Metrics]:
         """`model_steps` Adam steps of θ on what `fit` gives, then K steps of the learner."""
+        settings = self.settings
         count, key = self.settings.model_steps, context.key
         stochastic = context.model.stochastic
         size = self.window
@@ -56,12 +64,33 @@ class TwoStep(Objective):
             y = context.targets(learner, made.reward, made.sample, batch, inner_key)
             return context.learner.step(learner, y, batch, context.hyper, inner_key)
 
-        learner, info = context.inner_loop(
-            inner_step, state.learner, batches[count:], keys[count:], self.inner_keys(key)
-        )
+        def step_as_stored(learner, batch, inner_key):
+            y = context.targets(learner, batch.reward, batch.next_observation, batch, inner_key)
+            return context.learner.step(learner, y, batch, context.hyper, inner_key)
+
+        end, inner_keys = count + settings.inner_steps, self.inner_keys(key)
+        if settings.rollout:
+            kept, more = rollouts.after(
+                state.rollouts, state.theta, state.learner, batches[end], context, settings
+            )
+            drawn = [
+                rollouts.mixed(kept, batch, settings.real_share, k)
+                for batch, k in zip(batches[count:end], self.mixing_keys(key), strict=True)
+            ]
+            state = state._replace(rollouts=kept)
+            learner, info = context.inner_loop(step_as_stored, state.learner, drawn, inner_keys)
+            info |= more
+        else:
+            learner, info = context.inner_loop(
+                inner_step, state.learner, batches[count:end], keys[count:end], inner_keys
+            )
         return state._replace(learner=learner), diagnostics(
             loss, gradient, prediction, fitted, info
         )
+
+    def mixing_keys(self, key: Array) -> Array:
+        """One key for each inner step's draw from the model buffer, from the update's."""
+        return jax.random.split(jax.random.fold_in(key, 5), self.settings.inner_steps)
 
 
 class Fitted(TwoStep):

@@ -32,6 +32,8 @@ class AgentState(NamedTuple):
     learner: LearnerState
     constants: PyTree
     """What the objective keeps besides: drawn once, such as VEP's value networks, or trained."""
+    rollouts: PyTree = ()
+    """The model buffer and what tells ends, where the model makes rollouts."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,6 +158,8 @@ class Objective(AgentPart, abc.ABC):
     implicit: ClassVar[bool] = False
     """Whether it differentiates through the inner problem, and hence has a hypergradient."""
     uses_model: ClassVar[bool] = True
+    rolls_out: ClassVar[bool] = False
+    """Whether the learner may train on the model's rollouts under the current policy."""
 
     @property
     @abc.abstractmethod

@@ -95,6 +95,11 @@ class SelfPrediction(Objective):
         return self.other.implicit
 
     @property
+    def rolls_out(self) -> bool:  # type: ignore[override]
+        """That of the objective beside this one."""
+        return self.other.rolls_out
+
+    @property
     def window(self) -> int:
         """That of the objective beside this one."""
         return self.other.window

@@ -67,7 +67,7 @@ def make(
     figure = _draw(data, chosen, table[_of(table, "final_return", "all")], budget)
     paths = save(figure, out, "figure-4", chosen[COLUMNS].to_dict("records"), data.record)
     paths.append(save_table(table, out / "figure-4-aggregates.csv"))
-    return [*paths, *claims.write(claims.of_figure_4(chosen), out, "figure-4")]
+    return [*paths, *claims.write(claims.of_figure(chosen, 4), out, "figure-4-claims")]
 
 
 def _tables(chosen: pd.DataFrame, points: list[str]) -> pd.DataFrame:

@@ -98,7 +98,7 @@ def make(
     paths = save(figure, out, NAME, rows.to_dict("records"), data.record)
     if predictions is not None:
         paths.append(save_table(_tidy(predictions), out / f"{NAME}-predictions.csv"))
-    return [*paths, *claims.write(claims.of_figure_5(chosen), out, NAME)]
+    return [*paths, *claims.write(claims.of_figure(chosen, 5), out, f"{NAME}-claims")]
 
 
 def _predictions(data: Data, chosen: pd.DataFrame) -> Predictions | None:

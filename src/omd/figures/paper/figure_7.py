@@ -48,7 +48,7 @@ def make(
     paths = save(figure, out, "figure-7", rows, data.record)
     table = aggregate(finals, ["variant", "hypergradient"])
     paths.append(save_table(table, out / "figure-7-aggregates.csv"))
-    return [*paths, *claims.write(claims.of_figure_7(finals), out, "figure-7")]
+    return [*paths, *claims.write(claims.of_figure(finals, 7), out, "figure-7-claims")]
 
 
 def _variants(frame: pd.DataFrame) -> pd.Series:
