@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from omd.callbacks import Callback, Evaluation, checked, tracker
-from omd.config import SETTINGS, Config, layers_of
+from omd.config import SETTINGS, Config, Widths, layers_of
 from omd.envs.lookup import resolve_early
 from omd.errors import InputError, closest
 from omd.runs import run as runs
@@ -30,7 +30,7 @@ def use_cores(config: Config | None = None) -> None:
     """
     lanes, hidden = 10**6, None
     if config is not None:
-        lanes, hidden = len(config.seed_list), max(layers_of(config.hidden or 0))
+        lanes, hidden = len(config.seed_list), max(layers_of(cast(Widths, config.hidden or 0)))
         source = resolve_early(config.env)
         if source is not None and source.on_host:  # making it doesn't start JAX
             lanes, hidden = 1, max(layers_of(runs.resolved(config).hidden))

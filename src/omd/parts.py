@@ -433,7 +433,7 @@ def _kind(hint: Any) -> tuple[str, tuple[Any, ...], bool]:
         return "true or false", (), optional
     if options == {int} or hint == "int":
         return "whole number", (), optional
-    if options == {int, tuple[int, ...]}:
+    if options >= {int, tuple[int, ...]}:
         return "widths", (), optional
     if float in options or hint in ("float", "ArrayLike"):
         return "number", (), optional
