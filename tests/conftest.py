@@ -90,18 +90,18 @@ def checkpoint_each_chunk(monkeypatch):
 
 @pytest.fixture
 def kill_at(checkpoint_each_chunk):
-    """A function that gives an `on_report` for `omd.runs.run.start`: it puts what a process that is
-    killed at this step leaves of the run in `path` beside it, in the folder `cut`. The run itself
-    goes on, so that its programs compile once."""
+    """A function that gives a callback: it puts what a process that is killed at this step, before
+    its checkpoint, leaves of the run in `path` beside it, in the folder `cut`. The run itself goes
+    on, so that its programs compile once."""
 
     def kill(step, path):
         checkpoint_each_chunk()
 
-        def on_report(report):
-            if report.step == step:
+        def copy(evaluation):
+            if evaluation.step == step:
                 shutil.copytree(path, path.with_name("cut"))
 
-        return on_report
+        return copy
 
     return kill
 

@@ -23,13 +23,14 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from killed import killed_at
 
 import omd
 from omd import cli
 from omd.figures import compare, learning_curve
 from omd.figures.paper import figure_8
 from omd.reports import film, page
-from omd.runs import files, folder, session
+from omd.runs import checkpoint, files, folder
 from omd.runs import run as runs
 from omd.sweeps import driver, group, plan, spec, worker
 from omd.sweeps.engines import local
@@ -42,18 +43,6 @@ SETTINGS = {
 }  # fmt: skip
 
 
-class Killed(BaseException):
-    """Stands for a process that dies without a word."""
-
-
-def die_at(step):
-    def on_report(report):
-        if report.step == step:
-            raise Killed
-
-    return on_report
-
-
 @pytest.fixture(scope="module")
 def patch():
     """Programs of one configuration are the same one."""
@@ -62,18 +51,16 @@ def patch():
         patch.setattr(group, "_cached", folder.program_of)
         before = jax.config.values["jax_disable_most_optimizations"]
         jax.config.update("jax_disable_most_optimizations", True)
-        patch.setattr(session, "CHECKPOINT_SECONDS", 0.0)
-        patch.setattr(session, "CHECKPOINT_SHARE", np.inf)
+        patch.setattr(checkpoint, "CHECKPOINT_SECONDS", 0.0)
+        patch.setattr(checkpoint, "CHECKPOINT_SHARE", np.inf)
         yield patch
         jax.config.update("jax_disable_most_optimizations", before)
 
 
 def trained(out):
     """A run of 80 steps killed at 60, with checkpoints of steps 40 and 20."""
-    with pytest.raises(Killed):
-        runs.start(
-            omd.Config(**SETTINGS, objective="none"), out=out, name="run", on_report=die_at(60)
-        )
+    with killed_at(60):
+        runs.start(omd.Config(**SETTINGS, objective="none"), out=out, name="run")
     folder.files.write_json(out / "run" / folder.DIVERGED, {"0": [0, "in training, step 3"]})
 
 
@@ -83,17 +70,9 @@ def swept(out):
     groups = plan.groups(wanted.lanes, plan.Machine("cpu", 1, 1e9), size=1)
     sweep = Sweep.create(out / "sweep", wanted, groups, {})
     group.run(sweep, 0)
-    write = files.write_json
-
-    def dies(path, values):
-        write(path, values)
-        if values.get("step") == 60:
-            raise Killed
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(group, "PROGRESS_SECONDS", 0.0)
-        patch.setattr(files, "write_json", dies)
-        with pytest.raises(Killed):
+        with killed_at(60):
             group.run(sweep, 1)
     sweep.fail(sweep.groups[1], "the worker died")
 
@@ -119,10 +98,9 @@ def whole(tmp_path_factory, patch):
 
     def in_turn(sweep, *_):
         for one in sweep.groups:
-            answer = worker.run(sweep.path, one.number)
-            print("group", one.number, answer)
-            if "error" in answer:
-                sweep.fail(one, answer["error"])
+            outcome = worker.run(sweep.path, one.number)
+            print("group", one.number, outcome)
+            outcome.settle(sweep, one)
 
     def gone_on(program, state, config, labels, path, rows, *_):
         print("goes on with", signature(state), rows)

@@ -10,9 +10,9 @@ import pandas as pd
 
 from omd import agents
 from omd.agents import networks
+from omd.callbacks import Evaluation
 from omd.runs import symptoms
 from omd.runs.progress import describe
-from omd.runs.session import Report
 
 SMALL = {"temperature": 0.1, "discount": 0.9, "hidden": 4, "model_hidden": 3}
 
@@ -86,7 +86,7 @@ def test_symptoms_are_counted_in_progress_and_told_with_a_hint():
     sick = fine | {"q_beyond": 0.3, "solve_failed": 0.02}
     first = {"episode_return": 1.0, "policy_saturation": 1.0, "dead_share": 0.75, "diverged": False}
     assert symptoms.in_short([fine, fine]) == []
-    line = describe(Report(10, 20, 2, math.nan, [sick, fine]))
+    line = describe(Evaluation(10, 20, [sick, fine], math.nan, lambda: None))
     assert line.endswith("1 with Q beyond all returns  1 with failed solves")
     rows = [(0, 0, first), (0, 10, sick), (0, 20, fine), (1, 0, fine)]
     frame = pd.DataFrame([{"seed": s, "step": t, **row} for s, t, row in rows])

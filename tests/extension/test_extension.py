@@ -11,7 +11,6 @@ import pytest
 
 import omd
 from omd.analysis.frames import final_returns
-from omd.runs import run as runs
 
 HERE = pathlib.Path(__file__).parent
 SMALL = {
@@ -44,7 +43,7 @@ def _importable(monkeypatch):
 def test_a_part_of_one_s_own_trains_is_evaluated_and_resumes(tmp_path, kind, kill_at):
     config = omd.Config(**{**SMALL, **PARTS[kind]})
     at_80 = kill_at(80, tmp_path / "whole")
-    whole = runs.start(config, out=tmp_path, name="whole", on_report=at_80)
+    whole = omd.train(config, out=tmp_path, name="whole", progress=False, callbacks=[at_80])
     assert whole.finished
     assert np.isfinite(whole.metrics["episode_return"]).all()
     assert len(omd.load(whole.path).evaluate(2)) == 1

@@ -13,7 +13,6 @@ import pytest
 import omd
 from omd.reports import tables as report
 from omd.runs import files
-from omd.runs import run as runs
 
 SETTINGS: dict[str, Any] = {
     "env": "Sick-v0",
@@ -57,7 +56,8 @@ def test_the_lane_ends_the_others_go_on_and_resuming_gives_the_same(
     tmp_path, kill_at, capsys
 ) -> None:
     at_160 = kill_at(160, tmp_path / "whole")
-    whole = runs.start(omd.Config(**SETTINGS), out=tmp_path, name="whole", on_report=at_160)
+    config = omd.Config(**SETTINGS)
+    whole = omd.train(config, out=tmp_path, name="whole", progress=False, callbacks=[at_160])
     told, when = whole.divergences(), whole.diverged()
     assert 0 < len(told) < 3
     assert set(told) == set(when)

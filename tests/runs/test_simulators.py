@@ -12,7 +12,6 @@ import pytest
 import omd
 from omd.parts import text_of
 from omd.runs import files
-from omd.runs import run as runs
 
 SETTINGS: dict[str, Any] = {
     "hidden": 8,
@@ -35,7 +34,7 @@ def killed_and_resumed(tmp_path, kill_at):
     def train(**settings):
         config = omd.Config(**SETTINGS, **settings)
         at_90 = kill_at(90, tmp_path / "whole")
-        whole = runs.start(config, out=tmp_path, name="whole", on_report=at_90)
+        whole = omd.train(config, out=tmp_path, name="whole", progress=False, callbacks=[at_90])
         assert omd.load(tmp_path / "cut").step == 60
         cut = files.read_checkpoint(tmp_path / "cut" / "checkpoint.safetensors")
         # the settings of a new run, unresolved, are those of the one to go on with
