@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 __all__ = ["BatchedEnv", "EnvSpec", "Metrics", "PyTree", "Step", "Transition"]
@@ -69,4 +70,6 @@ class BatchedEnv(Protocol):
 
     def reset(self, keys: Array) -> tuple[PyTree, Float[Array, "L obs"]]: ...
 
-    def step(self, state: PyTree, action: Array, keys: Array) -> tuple[PyTree, Step]: ...
+    def step(
+        self, state: PyTree, action: Array | np.ndarray, keys: Array
+    ) -> tuple[PyTree, Step]: ...

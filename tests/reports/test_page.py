@@ -79,7 +79,7 @@ def test_a_page_that_cannot_be_written_is_a_sentence(figures):
     from omd.errors import InputError
 
     (figures / "file").write_text("")
-    with pytest.raises(InputError, match="can't be written"):
+    with pytest.raises(InputError, match="no folder"):
         page.write(figures, figures / "file" / "page.html")
     assert files.read_json(figures / "figure-4.json")["settings"]["steps"] == 200
 

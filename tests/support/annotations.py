@@ -1,4 +1,4 @@
-"""The package's annotations are executed wherever the suite calls it.
+"""The package's annotations are executed wherever the suite calls it; not with OMD_ANNOTATIONS=0.
 
 Except where wrong types come in on purpose, and the package's own sentence is what a test is about:
 inside of `with pytest.raises(...)`, and for what a user types at the command line.

@@ -225,7 +225,7 @@ def test_killed_workers_and_a_killed_driver_change_no_number(whole, tmp_path):
     with log.open("w") as stderr, subprocess.Popen(command, stderr=stderr) as first:
         wait_for(lambda: list(path.glob("groups/*/initial.safetensors")))  # one is at work
         victims = children(first.pid)
-        assert len(victims) == 2
+        assert victims
         for victim in victims:
             os.kill(victim, signal.SIGKILL)
         orphans = wait_for(lambda: set(children(first.pid)) - set(victims))

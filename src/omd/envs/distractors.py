@@ -48,7 +48,7 @@ class DistractedEnv:
         state, observation = self._env.reset(keys)
         return state, self._append(observation, self._noise(keys, Draw.EPISODE_NOISE))
 
-    def step(self, state: PyTree, action: Array, keys: Array) -> tuple[PyTree, Step]:
+    def step(self, state: PyTree, action: Array | np.ndarray, keys: Array) -> tuple[PyTree, Step]:
         """Advance all lanes."""
         state, step = self._env.step(state, action, keys)
         drawn = self._noise(keys, Draw.NOISE)
@@ -112,7 +112,7 @@ class LinearEnv(DistractedEnv):
         x = self._noise(keys, Draw.EPISODE_NOISE)
         return (state, x), self._append(observation, x)
 
-    def step(self, state: PyTree, action: Array, keys: Array) -> tuple[PyTree, Step]:
+    def step(self, state: PyTree, action: Array | np.ndarray, keys: Array) -> tuple[PyTree, Step]:
         """Advance all lanes."""
         own, x = state
         own, step = self._env.step(own, action, keys)
@@ -123,7 +123,9 @@ class LinearEnv(DistractedEnv):
             next_observation=self._append(step.next_observation, x),
         )
 
-    def _driven(self, action: Array, drawn: Float[Array, "L size"]) -> Float[Array, "L size"]:
+    def _driven(
+        self, action: Array | np.ndarray, drawn: Float[Array, "L size"]
+    ) -> Float[Array, "L size"]:
         """e, from the step's action and standard normal numbers."""
         return drawn
 
@@ -132,7 +134,9 @@ class ControlledEnv(LinearEnv):
     """Linear distractors that the agent's actions drive: e = (B u + n)/√2, n standard normal, u
     the action (one-hot; continuous ones in [−1, 1]), rows of B fixed, of length 1."""
 
-    def _driven(self, action: Array, drawn: Float[Array, "L size"]) -> Float[Array, "L size"]:
+    def _driven(
+        self, action: Array | np.ndarray, drawn: Float[Array, "L size"]
+    ) -> Float[Array, "L size"]:
         spec = self.spec
         if spec.num_actions is not None:
             u = jax.nn.one_hot(action, spec.num_actions, dtype=drawn.dtype)

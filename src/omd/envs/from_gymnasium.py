@@ -121,16 +121,18 @@ class GymnasiumEnv:
         )
         return HostState(jnp.arange(self.lanes, dtype=jnp.int32), clock), observation
 
-    def step(self, state: HostState, action: Array, keys: Array) -> tuple[HostState, Step]:
+    def step(
+        self, state: HostState, action: Array | np.ndarray, keys: Array
+    ) -> tuple[HostState, Step]:
         """Advance the lanes in `state`; actions are int [L] or float [L, act] in range.
 
         Under `jax.shard_map` each device steps the lanes that it holds.
         """
         clock = jax.ShapeDtypeStruct(state.clock.shape, jnp.int32)
         shapes = clock, self._step_shape(*clock.shape)
-        action = action.astype(self._action_dtype)
         whole = jnp.stack([*state, _seeds(keys)], axis=1)
-        results = call_host(self._host_step, shapes, whole, action)
+        taken = jnp.asarray(action, self._action_dtype)
+        results = call_host(self._host_step, shapes, whole, taken)
         clock, step = jax.tree.map(lambda result: varying_as(state.lane, result), results)
         return HostState(state.lane, clock), step
 

@@ -60,10 +60,10 @@ class JaxEnv:
         """Begin an episode in each lane; one typed key a lane."""
         return jax.vmap(self._reset_lane)(keys)
 
-    def step(self, state: PyTree, action: Array, keys: Array) -> tuple[PyTree, Step]:
+    def step(self, state: PyTree, action: Array | np.ndarray, keys: Array) -> tuple[PyTree, Step]:
         """Advance all lanes; actions are int [L] or float [L, act] in the environment's range."""
         successor, next_observation, reward, terminated, truncated = jax.vmap(self._transition)(
-            state, action, keys
+            state, jnp.asarray(action), keys
         )
         ended = terminated | truncated
 

@@ -43,25 +43,25 @@ _SENTENCES = {
 
 
 class Report(NamedTuple):
-    """Leaves are arrays, so a report can be vmapped, stacked and logged."""
+    """Leaves are arrays, so a report can be vmapped, stacked (an axis more) and logged."""
 
-    residual: Float[Array, ""]
+    residual: Float[Array, " ..."]
     """‖(∂h/∂w)ᵀ u − g‖ / ‖g‖, undamped: how far u is from what eq. (7) asks. NaN if unchecked."""
-    solve_residual: Float[Array, ""]
+    solve_residual: Float[Array, " ..."]
     """The same for the equation the method set out to solve, its damping included.
 
     For `NormalCG` and `PseudoInverse` that is the (damped) normal equation of least squares.
     The status is about this number.
     """
-    iterations: Int[Array, ""]
+    iterations: Int[Array, " ..."]
     """As the method counts them: products for `CG`, restart cycles for `GMRES`, 0 if direct."""
-    status: Int[Array, ""]
+    status: Int[Array, " ..."]
     """A `Status`, as int32."""
     solution: PyTree = None
     """u itself where the caller gave a first guess of it (`adjoint_init`): the next one."""
 
     @property
-    def failed(self) -> Bool[Array, ""]:
+    def failed(self) -> Bool[Array, " ..."]:
         """Whether a method that has a tolerance missed it, or the answer isn't finite."""
         claims_nothing = (self.status == Status.NOT_CHECKED) | (self.status == Status.MEASURED)
         return (self.status != Status.CONVERGED) & ~claims_nothing

@@ -33,7 +33,8 @@ class Trajectory(NamedTuple):
 class Trained:
     """A finished lane of a sweep. Raises `InputError` for a lane that isn't finished."""
 
-    def __init__(self, sweep: Sweep, lane: int) -> None:
+    def __init__(self, sweep: Sweep, lane: int | np.integer) -> None:
+        lane = int(lane)
         group = next(g for g in sweep.groups if lane in g.lanes)
         if not sweep.done(group):
             raise InputError(f"lane {lane} of {sweep.path} is not finished: run the sweep on")

@@ -38,7 +38,7 @@ HYPERGRADIENTS = ("exact", "identity")
 class ExactOrIdentity(AbstractMethod):
     """u = (∂h/∂w)⁻ᵀ g in one lane, u = g in another, of one program."""
 
-    exact: Bool[Array, ""]
+    exact: Bool[Array, " ..."]
 
     def solve(self, vjp: Product, g: PyTree, *, check: bool = False) -> tuple[PyTree, Report]:
         exact, _ = Elimination().solve(vjp, g)

@@ -15,7 +15,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import xlogy
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from omd import implicit
 from omd.errors import InputError
@@ -112,12 +112,12 @@ class Design(eqx.Module):
         """p_θ(s'|s, a)."""
         return jax.nn.softmax(theta.logits / self.logit_temperature, axis=-1)
 
-    def operator(self, q: Float[Array, "S A"], theta: Model) -> Float[Array, "S A"]:
+    def operator(self, q: Float[ArrayLike, "S A"], theta: Model) -> Float[Array, "S A"]:
         """B^θ Q, eq. (3)."""
         p = self.transition(theta)
         return soft_bellman(p, theta.reward, self.mdp.discount, q, self.temperature)
 
-    def expected_return(self, q: Float[Array, "S A"]) -> Float[Array, ""]:
+    def expected_return(self, q: Float[ArrayLike, "S A"]) -> Float[Array, ""]:
         """J of the softmax policy of Q in the true MDP, in closed form."""
         policy = softmax_policy(q, self.temperature)
         reward = (policy * self.mdp.reward).sum(axis=-1)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float
 
 from omd.errors import InputError
 from omd.tabular.kernels import Successors
@@ -75,7 +75,7 @@ def proposition_1(
     mdp: MDP,
     model: MDP,
     *,
-    q_star: Float[Array, "S A"] | None = None,
+    q_star: Float[ArrayLike, "S A"] | None = None,
     temperature: Scalar | None = None,
 ) -> Equivalence:
     """Both sides of eq. (8): a model with error 0 has (Q*, θ) as a solution of (2) and (6).
@@ -83,7 +83,7 @@ def proposition_1(
     For such a model Q* is the fixed point of B^θ, so it is found by planning in the model.
     """
     _check_shapes(mdp, model)
-    q_star = _optimal(mdp, temperature) if q_star is None else q_star
+    q_star = _optimal(mdp, temperature) if q_star is None else jnp.asarray(q_star)
     left, right = bellman(model, q_star, temperature), bellman(mdp, q_star, temperature)
     return Equivalence(left, right, jnp.abs(left - right).max())
 
@@ -91,7 +91,7 @@ def proposition_1(
 def lemma_1(
     mdp: MDP,
     model: MDP,
-    q: Float[Array, "S A"],
+    q: Float[ArrayLike, "S A"],
     *,
     reward_range: tuple[Scalar, Scalar] | None = None,
     temperature: Scalar | None = None,
@@ -102,6 +102,7 @@ def lemma_1(
     `holds_if` says whether that is so, whether the range covers the rewards, and whether both
     MDPs have one discount.
     """
+    q = jnp.asarray(q)
     low, high, covered = _range(mdp, model, reward_range, temperature)
     value = hard_value(q) if temperature is None else soft_value(q, temperature)
     scaled = (1 - mdp.discount) * value
@@ -115,8 +116,8 @@ def theorem_2_mle(
     mdp: MDP,
     model: MDP,
     *,
-    q_star: Float[Array, "S A"] | None = None,
-    q_hat: Float[Array, "S A"] | None = None,
+    q_star: Float[ArrayLike, "S A"] | None = None,
+    q_hat: Float[ArrayLike, "S A"] | None = None,
     reward_range: tuple[Scalar, Scalar] | None = None,
     temperature: Scalar | None = None,
 ) -> Bound:
@@ -136,8 +137,8 @@ def theorem_2_omd(
     mdp: MDP,
     model: MDP,
     *,
-    q_star: Float[Array, "S A"] | None = None,
-    q_hat: Float[Array, "S A"] | None = None,
+    q_star: Float[ArrayLike, "S A"] | None = None,
+    q_hat: Float[ArrayLike, "S A"] | None = None,
     temperature: Scalar | None = None,
 ) -> Bound:
     """‖Q* − Q̂‖∞ ≤ ‖BQ̂ − B^θ Q̂‖∞ / (1 − γ), second part of theorem 2.
@@ -157,7 +158,7 @@ def _lemma_right(mdp: MDP, model: MDP, width: Scalar) -> Float[Array, ""]:
 
 
 def _operator_error(
-    mdp: MDP, model: MDP, q: Float[Array, "S A"], temperature: Scalar | None
+    mdp: MDP, model: MDP, q: Float[ArrayLike, "S A"], temperature: Scalar | None
 ) -> Float[Array, ""]:
     return jnp.abs(bellman(mdp, q, temperature) - bellman(model, q, temperature)).max()
 
@@ -165,13 +166,14 @@ def _operator_error(
 def _fixed_points(
     mdp: MDP,
     model: MDP,
-    q_star: Float[Array, "S A"] | None,
-    q_hat: Float[Array, "S A"] | None,
+    q_star: Float[ArrayLike, "S A"] | None,
+    q_hat: Float[ArrayLike, "S A"] | None,
     temperature: Scalar | None,
 ) -> tuple[Float[Array, "S A"], Float[Array, "S A"]]:
     _check_shapes(mdp, model)
     q_star = _optimal(mdp, temperature) if q_star is None else q_star
-    return q_star, _optimal(model, temperature) if q_hat is None else q_hat
+    q_hat = _optimal(model, temperature) if q_hat is None else q_hat
+    return jnp.asarray(q_star), jnp.asarray(q_hat)
 
 
 def _optimal(mdp: MDP, temperature: Scalar | None) -> Float[Array, "S A"]:
