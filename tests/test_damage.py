@@ -12,6 +12,7 @@ import io
 import itertools
 import os
 import pathlib
+import pickle
 import resource
 import shutil
 import sys
@@ -210,6 +211,13 @@ def other_version(path):
         files.write_json(path, {"version": 99})
 
 
+class Trap:
+    """Unpickling one makes a folder."""
+
+    def __reduce__(self):
+        return os.mkdir, ("trapped",)
+
+
 DAMAGES = {
     "deleted": os.unlink,
     "empty": content(b""),
@@ -222,6 +230,7 @@ DAMAGES = {
     "nested": content(b"[" * 100_000),
     "other version": other_version,
     "noise": lambda path: path.write_bytes(np.random.default_rng(0).bytes(1000)),
+    "a pickle that runs code": content(pickle.dumps(Trap())),
     "a folder": a_folder,
 }
 COMMANDS = {
@@ -324,6 +333,7 @@ def test_damaged_files_never_end_in_a_traceback_or_another_answer(whole, tmp_pat
                 trace = trace.tb_next
             words = f"traceback: {error!r} at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
         table[f"{kind}: {command}"] += 1
+        assert not (tmp_path / "trapped").exists()
         if words:
             bad.append(f"{command} with {kind}/{file} {damage}: {words}")
             if LONG:

@@ -92,8 +92,11 @@ def test_symptoms_are_counted_in_progress_and_told_with_a_hint():
     frame = pd.DataFrame([{"seed": s, "step": t, **row} for s, t, row in rows])
     said = symptoms.sentences(frame)
     assert [one.partition(",")[0] for one in said] == ["seed 0: in 1 of 3 evaluations"] * 3
-    assert "the last at step 10, Q is above" in said[0]
+    assert "at step 10 for the last time, Q is above" in said[0]
     assert "up to 30%" in said[0]
     assert "75% of the units" in said[1]
     assert "missed their tolerance" in said[2]
+    late = symptoms.sentences(frame, last=1)  # of seed 0 the one at step 20
+    assert [one.partition(",")[0] for one in late] == ["seed 0: in 1 of 3 evaluations"]
+    assert "75% of the units" in late[0]
     assert symptoms.sentences(frame.drop(columns=["q_beyond", "dead_share", "solve_failed"])) == []

@@ -49,6 +49,30 @@ def seed_of(key: jax.Array) -> int:
     return int(jax.random.bits(episode, (), jnp.uint32) >> 1)
 
 
+class Narrow(gymnasium.Env):
+    """Bounds that float32 rounds outwards; actions are checked as Gymnasium does."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (1,))
+    action_space = gymnasium.spaces.Box(-0.1, np.array([0.3]), (1,), np.float64)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return np.zeros(1), {}
+
+    def step(self, action: Any) -> Any:
+        assert self.action_space.contains(action), action
+        return np.zeros(1), float(action[0]), False, False, {}
+
+
+def test_actions_at_bounds_of_float64_are_in_the_space() -> None:
+    assert np.float64(np.float32(-0.1)) < -0.1
+    assert np.float64(np.float32(0.3)) > 0.3
+    env = envs.make(Narrow, lanes=2)
+    state, _ = env.reset(KEYS[:2])
+    _, after = env.step(state, jnp.asarray([[-0.1], [0.3]], jnp.float32), KEYS[:2])
+    assert after.reward.tolist() == [np.float32(-0.1), np.float32(0.3)]
+    assert env.divergences() == {}
+
+
 def test_time_limit_truncates_without_terminating(unroll: Any) -> None:
     env = envs.make("gymnasium:Pendulum-v1", lanes=2)
     steps = unroll(env, KEYS[:2], 401)[1]

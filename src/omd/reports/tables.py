@@ -33,7 +33,10 @@ def mean_and_error(values: pd.Series) -> str:
 
 
 def show(run: Run) -> None:
-    """The table at the end of a run, and where its picture is."""
+    """The table at the end of a run, and where its picture is; on standard error, signs that
+    training goes wrong."""
+    from omd.runs.run import LAST
+
     console = rich.console.Console()
     returns, diverged = run.final_returns(), run.diverged()
     table = rich.table.Table(title=escape(f"{run.config.label} on {env_text(run.config.env)}"))
@@ -54,8 +57,8 @@ def show(run: Run) -> None:
     console.print(table)
     for seed, sentence in run.divergences().items():
         console.print(f"seed {seed}: {sentence}", soft_wrap=True, highlight=False, markup=False)
-    for sentence in symptoms.sentences(run.metrics):
-        console.print(sentence, soft_wrap=True, highlight=False, markup=False)
+    for sentence in symptoms.sentences(run.metrics, last=LAST):
+        print(f"omd: {sentence}", file=sys.stderr)
     if (picture := run.folder / "learning-curve.png").exists():
         console.print(f"picture: {picture}", soft_wrap=True, highlight=False, markup=False)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Symptom(NamedTuple):
@@ -68,20 +69,23 @@ def in_short(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"{count} {short}" for short, count in counts.items() if count]
 
 
-def sentences(metrics: pd.DataFrame, by: str = "seed") -> list[str]:
+def sentences(metrics: pd.DataFrame, by: str = "seed", *, last: int | None = None) -> list[str]:
     """For each lane and symptom that it shows: in how many of its evaluations, and what to do. `by`
-    is the column that lanes are called by."""
+    is the column that lanes are called by; only the `last` evaluations count, where that is given,
+    for what only counts once something has been learned."""
     found = []
     for name, rows in metrics.groupby(by):
         for one in SYMPTOMS:
             if one.column not in rows:
                 continue
-            bad = [row for row in rows.to_dict("records") if one.shows(row)]
+            looked = rows.to_dict("records")
+            looked = looked[-last:] if last and one.trained else looked
+            bad = [row for row in looked if one.shows(row)]
             if bad:
                 words = one.sentence.format(value=max(row[one.column] for row in bad))
-                last = int(bad[-1]["step"])
+                number = f"the last {len(looked)}" if len(looked) < len(rows) else f"{len(looked)}"
                 found.append(
-                    f"{by} {name}: in {len(bad)} of {len(rows)} evaluations, the last at step "
-                    f"{last:,}, {words}"
+                    f"{by} {name}: in {len(bad)} of {number} evaluations, at step "
+                    f"{int(bad[-1]['step']):,} for the last time, {words}"
                 )
     return found

@@ -51,7 +51,7 @@ class Parametrised(eqx.Module):
 def _one_as_number(discount: Any) -> Any:
     """A number for a discount of 1, which is seen under `jit` as no array is."""
     known = not isinstance(discount, jax.core.Tracer) and np.ndim(discount) == 0
-    return 1.0 if known and discount == 1 else discount
+    return 1.0 if known and np.asarray(discount) == 1 else discount
 
 
 class _Linear(eqx.Module):

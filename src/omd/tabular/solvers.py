@@ -203,7 +203,8 @@ def _solution(mdp, problem, fixed, v, q, value, goal, count, limit, policy=None)
     gap, eps = jnp.abs(fixed.value(seen) - v), jnp.finfo(v.dtype).eps
     allowed = goal.thresholds(fixed, v, seen)
     inside = (gap <= 2 * allowed).all()
-    factor = fixed.discount * fixed.kernel.totals()
+    # γ by row; the sums of rows cost a pass over all of them
+    factor = fixed.discount if fixed.uniform else fixed.discount * fixed.kernel.totals()
     residual = jnp.where(_mask(mdp), factor * gap.max(), 0).max()
     # an ulp or four of what was added up; the thresholds are 32 of it, or what was asked for
     uncertain = gap + jnp.where(goal.absolute > 0, 4 * eps * jnp.abs(v), allowed / 8)

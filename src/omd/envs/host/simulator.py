@@ -143,6 +143,8 @@ class Lane:
             command = np.array(action, space.dtype).reshape(space.shape)
             if not _finite(command):
                 return self._diverge(action, "the policy's action isn't finite")
+            # float32 rounds a bound of float64 to either side of it
+            command = np.clip(command, space.low, space.high)
         if self.physics:
             self.physics.note()
             self.actions.clear()
