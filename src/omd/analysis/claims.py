@@ -75,11 +75,11 @@ def _above_near_optimal(lanes: pd.DataFrame, measure: str) -> pd.Series:
 
 
 def _over_random(lanes: pd.DataFrame, measure: str) -> pd.Series:
-    return np.log10(lanes[measure] / lanes["random_model_mse"])
+    return _logarithm(lanes, measure) - _logarithm(lanes, "random_model_mse")
 
 
 def _logarithm(lanes: pd.DataFrame, measure: str) -> pd.Series:
-    return np.log10(lanes[measure])
+    return pd.Series(np.log10(lanes[measure].to_numpy(float)), lanes.index)
 
 
 _CARTPOLE: Lanes = {
@@ -100,7 +100,7 @@ def _at_widths(widths: Sequence[int], one: str, other: str | None) -> list[Point
         Point(
             f"width {width}",
             _with(_PAPER, one, model_hidden=width),
-            other and _with(_PAPER, other, model_hidden=width),
+            None if other is None else _with(_PAPER, other, model_hidden=width),
         )
         for width in widths
     ]
@@ -111,7 +111,7 @@ def _at_distractors(counts: Sequence[int], one: str, other: str | None) -> list[
         Point(
             f"{count} distractors",
             _with(_PAPER, one, distractors=count),
-            other and _with(_PAPER, other, distractors=count),
+            None if other is None else _with(_PAPER, other, distractors=count),
         )
         for count in counts
     ]
@@ -263,7 +263,7 @@ def _row(claim: Claim, point: Point, measure: str, lanes: pd.DataFrame) -> dict[
         claim.values(side, measure).to_numpy(float) if len(side) else np.array([]) for side in sides
     ]
     empty = any(sample.size == 0 for sample in samples)
-    estimate = interval(*samples) if other is None else difference(*samples)
+    estimate = interval(samples[0]) if other is None else difference(samples[0], samples[1])
     used = pd.concat(sides)
     sources = [] if empty or "source" not in used else used["source"].drop_duplicates().tolist()
     return {

@@ -78,7 +78,9 @@ def sentences(metrics: pd.DataFrame, by: str = "seed", *, last: int | None = Non
         for one in SYMPTOMS:
             if one.column not in rows:
                 continue
-            looked = rows.to_dict("records")
+            looked = [
+                {str(name): value for name, value in row.items()} for row in rows.to_dict("records")
+            ]
             looked = looked[-last:] if last and one.trained else looked
             bad = [row for row in looked if one.shows(row)]
             if bad:

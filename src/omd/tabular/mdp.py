@@ -93,7 +93,7 @@ class MDP(eqx.Module):
         self.reward = _cast("reward", reward, dtype, mask, name)
         self.ends = None if ends is None else jnp.asarray(ends)
         if ends is not None and _concrete(reward) is None:
-            over = self.ends[:, None] & (self.reward != 0) & jnp.isfinite(self.reward)
+            over = jnp.asarray(ends)[:, None] & (self.reward != 0) & jnp.isfinite(self.reward)
             self.reward = jnp.where(over, jnp.nan, self.reward)
         self.mask = None if mask is None else jnp.asarray(mask, bool)
         with jax.enable_x64(True):
