@@ -9,6 +9,7 @@ def _no_words_are_cut():
 
     def checked(figure, *args, **options):
         save(figure, *args, **options)
+        figure.draw_without_rendering()  # places words for the figure's own resolution again
         renderer, (width, height) = figure.canvas.get_renderer(), figure.bbox.size
         texts = [text for text in figure.texts if text.get_fontsize() < 12]  # no watermark
         for axes in figure.axes:
