@@ -184,7 +184,7 @@ CASES = [
     for name, made in {
         "corridor, −1e4": corridor(12, -(10**4), "0.9"),
         "corridor, −1e6": corridor(12, -(10**6), "0.9"),
-        "long corridor, −1e6": corridor(60, -(10**6), "0.9"),
+        "long corridor, −1e6": corridor(24, -(10**6), "0.9"),
         "corridor, −1e9, near 1": corridor(12, -(10**9), NEAR),
         "soft corridor, −1e4": corridor(12, -(10**4), "0.9", F("0.01")),
         "soft corridor, −1e9, near 1": corridor(8, -(10**9), NEAR, F("0.1")),
