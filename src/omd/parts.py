@@ -156,6 +156,8 @@ def _number(name: str, one: Setting, value: Any) -> Any:
         if not math.isfinite(number):
             raise InputError(f"{name} is {shown!r}: give a finite number")
         low, high = one.metadata.get("low", -math.inf), one.metadata.get("high", math.inf)
+        if whole:  # counted in 32 bits
+            low, high = max(low, -(2**31)), min(high, 2**31 - 1)
         if number < low or (one.metadata.get("open_low") and number <= low):
             than = "above" if one.metadata.get("open_low") else "of at least"
             raise InputError(f"{name} is {shown!r}: give a number {than} {low:g}")
@@ -285,7 +287,7 @@ def imported(kind: str, where: str, module: str) -> Any:
     """The module that `where` names; raises `InputError` where it can't be imported."""
     try:
         return importlib.import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         names = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
         if names:
             raise InputError(

@@ -39,7 +39,7 @@ NO_NUMBER = ["x", "nan", "inf", "-inf", "1e999", "", " ", "0x10", "1,2", "--", "
              "-" + "9" * 400, "1/0", "None1", "+-1", "'1'", "NaN", "Infinity", "1e309", "٣x"]  # fmt: skip
 NO_NAME = ["", " ", "nope", "Nope-v9", "x" * 5000, "a b", "../x", "/", "[b]", "[/b]", "$\\frac{$", "%s%n",
            "\n", "\udcff", "é", "None", "nan", "0", "-1", "a:b", ":", "::", "a:", ":a", "os", "os:path", "json:loads",
-           "omd:Nope", "omd.nope:X", "nope:X", "raises:X", "syntax:X", "a.b.c:D", ".a:B", "a..b:C"]  # fmt: skip
+           "omd:Nope", "omd.nope:X", "nope:X", "raises:X", "syntax:X", "exits:X", "empty:X", "a.b.c:D", ".a:B", "a..b:C"]  # fmt: skip
 MODULES = (
     ("raises.py", b"raise RuntimeError('two\\nlines')\n"),
     ("syntax.py", b"def (:\n"),
