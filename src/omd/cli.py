@@ -459,7 +459,7 @@ _PYTHONS = warnings.formatwarning
 
 
 def _complain(sentence: str) -> int:
-    print(f"omd: {sentence}", file=sys.stderr)
+    print(f"omd: {InputError(sentence)}", file=sys.stderr)
     return 2
 
 
