@@ -114,7 +114,7 @@ def checked(name: str, one: Setting, value: Any) -> Any:
     if value is None and one.optional:
         return None
     if one.choices:
-        if value not in one.choices:
+        if not any(isinstance(value, type(c)) and value == c for c in one.choices):
             text = [str(c) for c in one.choices]
             if isinstance(value, str):
                 closest(name, value, text)
@@ -179,7 +179,7 @@ def _widths(name: str, one: Setting, value: Any) -> Any:
     if isinstance(value, str) and _BETWEEN.search(value):
         words = _BETWEEN.split(value.strip())
         value = words[:-1] if words[-1] == "" else words
-        value = tuple(int(w) if re.fullmatch(r"-?\d+", w) else w for w in value)
+        value = tuple(int(w) if re.fullmatch(r"-?\d{1,20}", w) else w for w in value)
     elif getattr(value, "ndim", 0) == 1:
         value = tuple(value.tolist())
     if not isinstance(value, tuple | list):

@@ -58,6 +58,8 @@ def _word(rng: random.Random, one: parts.Setting) -> str:
     words = list(NO_NUMBER)
     if one.optional:
         words.remove("")
+    if one.type == "widths":
+        words.remove("1,2")
     low, high = one.metadata.get("low", -math.inf), one.metadata.get("high", math.inf)
     if math.isfinite(low):
         words += [repr(low - 1), repr(-(10 ** rng.randint(2, 300)))] * 3
@@ -122,8 +124,14 @@ def _env_args(rng: random.Random) -> Command:
     return Command("arguments of an environment", ("train", rng.choice(ENVS), f"--env-args={text}"))
 
 
+PARTS = {
+    name: str(one.metadata["part"]) for name, one in SETTINGS.items() if one.metadata.get("part")
+}
+"""Settings that are parts, with the kind of each."""
+
+
 def _part(rng: random.Random) -> Command:
-    kind = rng.choice(list(catalogue.BASES))
+    setting, kind = rng.choice(list(PARTS.items()))
     entry = rng.choice(list(catalogue.entries(kind).values()))
     own = [one for one in parts.settings_of(parts.named(kind, entry.where)) if one.type != "value"]
     bad = [
@@ -159,7 +167,11 @@ def _part(rng: random.Random) -> Command:
     text = rng.choice(bad)
     if rng.random() < 0.2 and ":" in text and text.partition(":")[0] in catalogue.names(kind):
         return Command("a part's setting", ("list", kind, text.partition(":")[0] + "q"))
-    return Command("a part's setting", ("train", rng.choice(ENVS), f"--{kind}={text}"), MODULES)
+    return Command(
+        "a part's setting",
+        ("train", rng.choice(ENVS), f"--{setting.replace('_', '-')}={text}"),
+        MODULES,
+    )
 
 
 def _together(rng: random.Random) -> Command:
@@ -429,7 +441,7 @@ def _config(rng: random.Random) -> Call:
 
 
 def _made(rng: random.Random) -> Call:
-    kind = rng.choice(list(catalogue.BASES))
+    setting, kind = rng.choice(list(PARTS.items()))
     entry = rng.choice(list(catalogue.entries(kind).values()))
     cls = parts.named(kind, entry.where)
     known = [
@@ -439,7 +451,8 @@ def _made(rng: random.Random) -> Call:
     ]
     if not known:
         value = rng.choice(_strange())
-        return Call("a part given to Config", f"{kind}={value!r}"[:80], lambda: _with(kind, value))
+        words = f"{setting}={value!r}"[:80]
+        return Call("a part given to Config", words, lambda: _with(setting, value))
     one = rng.choice(known)
     value = rng.choice(
         [
@@ -456,10 +469,10 @@ def _made(rng: random.Random) -> Call:
     )
 
 
-def _with(kind: str, value: Any) -> Any:
+def _with(setting: str, value: Any) -> Any:
     import omd
 
-    return omd.Config(**{kind: value})
+    return omd.Config(**{setting: value})
 
 
 def _mdp(rng: random.Random) -> Call:
