@@ -412,14 +412,10 @@ def main() -> None:
     warnings.formatwarning = _formatted
     try:
         # parts and environments of one's own stand in the folder where one works
-        if os.getcwd() not in sys.path:
-            sys.path.append(os.getcwd())
+        with contextlib.suppress(FileNotFoundError):  # it is gone
+            sys.path += [] if os.getcwd() in sys.path else [os.getcwd()]
         with _ended_by_sigterm():
             program(standalone_mode=False)
-    except FileNotFoundError as error:
-        if os.path.exists(os.curdir):
-            raise
-        sys.exit(_complain(f"the folder where this runs is gone ({error.strerror}): go to another"))
     except click.exceptions.NoArgsIsHelpError as error:
         print(error.format_message())
         sys.exit(2)
@@ -432,6 +428,10 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:  # of a path that was given: too long, forbidden, a loop of links
+        if error.filename is None:
+            raise
+        sys.exit(_complain(f"{error.filename} can't be used ({error.strerror}): give another path"))
 
 
 @contextlib.contextmanager
@@ -459,7 +459,7 @@ _PYTHONS = warnings.formatwarning
 
 
 def _complain(sentence: str) -> int:
-    print(f"omd: {sentence}", file=sys.stderr)
+    print(f"omd: {InputError(sentence)}", file=sys.stderr)
     return 2
 
 

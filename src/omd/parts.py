@@ -114,7 +114,7 @@ def checked(name: str, one: Setting, value: Any) -> Any:
     if value is None and one.optional:
         return None
     if one.choices:
-        if value not in one.choices:
+        if not any(isinstance(value, type(c)) and value == c for c in one.choices):
             text = [str(c) for c in one.choices]
             if isinstance(value, str):
                 closest(name, value, text)
@@ -156,6 +156,8 @@ def _number(name: str, one: Setting, value: Any) -> Any:
         if not math.isfinite(number):
             raise InputError(f"{name} is {shown!r}: give a finite number")
         low, high = one.metadata.get("low", -math.inf), one.metadata.get("high", math.inf)
+        if whole:  # counted in 32 bits
+            low, high = max(low, -(2**31)), min(high, 2**31 - 1)
         if number < low or (one.metadata.get("open_low") and number <= low):
             than = "above" if one.metadata.get("open_low") else "of at least"
             raise InputError(f"{name} is {shown!r}: give a number {than} {low:g}")
@@ -177,7 +179,7 @@ def _widths(name: str, one: Setting, value: Any) -> Any:
     if isinstance(value, str) and _BETWEEN.search(value):
         words = _BETWEEN.split(value.strip())
         value = words[:-1] if words[-1] == "" else words
-        value = tuple(int(w) if re.fullmatch(r"-?\d+", w) else w for w in value)
+        value = tuple(int(w) if re.fullmatch(r"-?\d{1,20}", w) else w for w in value)
     elif getattr(value, "ndim", 0) == 1:
         value = tuple(value.tolist())
     if not isinstance(value, tuple | list):
@@ -285,7 +287,7 @@ def imported(kind: str, where: str, module: str) -> Any:
     """The module that `where` names; raises `InputError` where it can't be imported."""
     try:
         return importlib.import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         names = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
         if names:
             raise InputError(

@@ -39,7 +39,7 @@ NO_NUMBER = ["x", "nan", "inf", "-inf", "1e999", "", " ", "0x10", "1,2", "--", "
              "-" + "9" * 400, "1/0", "None1", "+-1", "'1'", "NaN", "Infinity", "1e309", "٣x"]  # fmt: skip
 NO_NAME = ["", " ", "nope", "Nope-v9", "x" * 5000, "a b", "../x", "/", "[b]", "[/b]", "$\\frac{$", "%s%n",
            "\n", "\udcff", "é", "None", "nan", "0", "-1", "a:b", ":", "::", "a:", ":a", "os", "os:path", "json:loads",
-           "omd:Nope", "omd.nope:X", "nope:X", "raises:X", "syntax:X", "a.b.c:D", ".a:B", "a..b:C"]  # fmt: skip
+           "omd:Nope", "omd.nope:X", "nope:X", "raises:X", "syntax:X", "exits:X", "empty:X", "a.b.c:D", ".a:B", "a..b:C"]  # fmt: skip
 MODULES = (
     ("raises.py", b"raise RuntimeError('two\\nlines')\n"),
     ("syntax.py", b"def (:\n"),
@@ -58,6 +58,8 @@ def _word(rng: random.Random, one: parts.Setting) -> str:
     words = list(NO_NUMBER)
     if one.optional:
         words.remove("")
+    if one.type == "widths":
+        words.remove("1,2")
     low, high = one.metadata.get("low", -math.inf), one.metadata.get("high", math.inf)
     if math.isfinite(low):
         words += [repr(low - 1), repr(-(10 ** rng.randint(2, 300)))] * 3
@@ -122,8 +124,14 @@ def _env_args(rng: random.Random) -> Command:
     return Command("arguments of an environment", ("train", rng.choice(ENVS), f"--env-args={text}"))
 
 
+PARTS = {
+    name: str(one.metadata["part"]) for name, one in SETTINGS.items() if one.metadata.get("part")
+}
+"""Settings that are parts, with the kind of each."""
+
+
 def _part(rng: random.Random) -> Command:
-    kind = rng.choice(list(catalogue.BASES))
+    setting, kind = rng.choice(list(PARTS.items()))
     entry = rng.choice(list(catalogue.entries(kind).values()))
     own = [one for one in parts.settings_of(parts.named(kind, entry.where)) if one.type != "value"]
     bad = [
@@ -159,7 +167,11 @@ def _part(rng: random.Random) -> Command:
     text = rng.choice(bad)
     if rng.random() < 0.2 and ":" in text and text.partition(":")[0] in catalogue.names(kind):
         return Command("a part's setting", ("list", kind, text.partition(":")[0] + "q"))
-    return Command("a part's setting", ("train", rng.choice(ENVS), f"--{kind}={text}"), MODULES)
+    return Command(
+        "a part's setting",
+        ("train", rng.choice(ENVS), f"--{setting.replace('_', '-')}={text}"),
+        MODULES,
+    )
 
 
 def _together(rng: random.Random) -> Command:
@@ -429,7 +441,7 @@ def _config(rng: random.Random) -> Call:
 
 
 def _made(rng: random.Random) -> Call:
-    kind = rng.choice(list(catalogue.BASES))
+    setting, kind = rng.choice(list(PARTS.items()))
     entry = rng.choice(list(catalogue.entries(kind).values()))
     cls = parts.named(kind, entry.where)
     known = [
@@ -439,7 +451,8 @@ def _made(rng: random.Random) -> Call:
     ]
     if not known:
         value = rng.choice(_strange())
-        return Call("a part given to Config", f"{kind}={value!r}"[:80], lambda: _with(kind, value))
+        words = f"{setting}={value!r}"[:80]
+        return Call("a part given to Config", words, lambda: _with(setting, value))
     one = rng.choice(known)
     value = rng.choice(
         [
@@ -456,10 +469,10 @@ def _made(rng: random.Random) -> Call:
     )
 
 
-def _with(kind: str, value: Any) -> Any:
+def _with(setting: str, value: Any) -> Any:
     import omd
 
-    return omd.Config(**{kind: value})
+    return omd.Config(**{setting: value})
 
 
 def _mdp(rng: random.Random) -> Call:

@@ -168,7 +168,9 @@ class GMRES(AbstractMethod):
 
     damping: ArrayLike = setting(0.0, "multiple of the identity added to the Jacobian", low=0)
     rtol: ArrayLike = relative_tolerance(1e-5, STOPS)
-    restart: int = setting(20, "vectors kept, and products a cycle", low=1, static=True)
+    restart: int = setting(
+        20, "vectors kept, and products a cycle", low=1, high=10_000, static=True
+    )
     max_restarts: int = setting(20, "cycles at most", low=1, static=True)
     preconditioner: Callable[[PyTree], PyTree] | lx.AbstractLinearOperator | None = setting(
         None, "function or linear operator near the inverse of the Jacobian"

@@ -87,8 +87,9 @@ def check_writable(folder: pathlib.Path) -> None:
     """Raises `WriteError` where nothing can be written into this folder, or into the first one that
     exists above it. Leaves nothing there."""
     there = folder
-    while not there.exists() and there != there.parent:
-        there = there.parent
+    with writing(folder):
+        while not there.exists() and there != there.parent:
+            there = there.parent
     if not there.is_dir():
         raise WriteError(f"{folder} can't be written: {there} is no folder; choose another one")
     with writing(folder), tempfile.TemporaryFile(dir=there) as file:

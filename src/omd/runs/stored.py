@@ -8,7 +8,7 @@ from typing import Any
 
 from omd import parts
 from omd.config import SETTINGS
-from omd.errors import InputError, closest
+from omd.errors import InputError, closest, in_a_line
 from omd.runs import files
 from omd.settings import Settings
 
@@ -53,7 +53,11 @@ def from_json(values: Mapping[str, Any]) -> Settings:
 def read_settings(folder: pathlib.Path) -> Settings:
     """The settings of a run's folder; raises `InputError` if it is none, or can't be read."""
     path = folder / CONFIG
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError as error:
+        raise InputError(f"{folder} is no run: {in_a_line(error)}") from error
+    if not there:
         raise InputError(f"{folder} is no run: it has no {CONFIG}")
     values = files.read_json(path)
     try:

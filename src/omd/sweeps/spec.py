@@ -98,6 +98,8 @@ def read(
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"sweep file {source} is not TOML: {error}") from error
+    except RecursionError as error:
+        raise InputError(f"sweep file {source} is nested too deeply: write plain tables") from error
     return _build(name, values, axes)
 
 

@@ -55,12 +55,12 @@ class Ensemble(Model):
 
     stochastic: ClassVar[bool] = True
 
-    members: int = setting(5, "Networks.", low=1)
+    members: int = setting(5, "Networks.", low=1, high=1000)
     elites: int | None = setting(
         None, "Members with the lowest held-out error that predict; all by default.", low=1
     )
     hidden: int | None = setting(
-        None, "Units in each hidden layer; by default the run's model_hidden.", low=1
+        None, "Units in each hidden layer; by default the run's model_hidden.", low=1, high=100_000
     )
     layers: int = setting(
         2, "Hidden layers of each network, where model_hidden is one number.", low=1, high=8

@@ -68,7 +68,7 @@ class SelfPrediction(Objective):
     predicting the next state with it. Unlike these the learner still sees states, not latents.
     """
 
-    latent: int = setting(16, "Numbers that the encoder gives.", low=2)
+    latent: int = setting(16, "Numbers that the encoder gives.", low=2, high=10_000)
     weight: float = setting(1.0, "Of the self-prediction.", low=0, open_low=True)
     beside: str = setting(ALONE, "The objective that it is added to, with its default settings.")
 

@@ -48,7 +48,7 @@ class TaskMet(Omd):
         "normal-cg", "How the inverse of the fit's Hessian is applied."
     )
     damping: float = setting(1e-3, "Of normal-cg.", low=0)
-    products: int = setting(5, "Iterations of normal-cg, two products each.", low=1)
+    products: int = setting(5, "Iterations of normal-cg, two products each.", low=1, high=10_000)
 
     @property
     def minibatches(self) -> int:

@@ -31,9 +31,11 @@ class Vaml(TwoStep):
     value-aware model learning with probabilistic environment models" (2025).
     """
 
-    steps: int = setting(1, "m, steps of the model, along the data's actions.", low=1)
-    backups: int = setting(0, "b, Bellman backups of the target, along the data.", low=0)
-    samples: int = setting(1, "k, states that a stochastic model draws for each entry.", low=1)
+    steps: int = setting(1, "m, steps of the model, along the data's actions.", low=1, high=1000)
+    backups: int = setting(0, "b, Bellman backups of the target, along the data.", low=0, high=1000)
+    samples: int = setting(
+        1, "k, states that a stochastic model draws for each entry.", low=1, high=1000
+    )
     calibrated: bool = setting(False, "Subtract s²/k, the share of the model's own spread.")
 
     @property

@@ -20,7 +20,7 @@ from omd.types import PyTree, Transition
 class Vep(Fitted):
     """Values of random networks at the next state (appendix D)."""
 
-    values: int = setting(5, "Random value networks, eq. (14).", low=1)
+    values: int = setting(5, "Random value networks, eq. (14).", low=1, high=1000)
     form: Literal["reference", "equation"] = setting(
         "reference",
         "Where the reward is learned: `equation` is eq. (14), which squares reward and value "
