@@ -128,7 +128,7 @@ def with_distractors(mdp: MDP, chain: Numbers) -> MDP:
     transition = np.asarray(mdp.transition)
     states, actions = transition.shape[:2]
     count = len(moves)
-    both = np.einsum("sat,zw->szatw", transition, moves)
+    both = np.einsum("sat,zw->szatw", transition, moves).astype(transition.dtype)
     return MDP(
         both.reshape(states * count, actions, states * count),
         np.repeat(np.asarray(mdp.reward), count, axis=0),
