@@ -132,7 +132,8 @@ def test_defaults_follow_the_learner_and_given_values_stay():
     assert (discrete.model_network, continuous.model_network) == ("separate", "joint")
     assert parts.text_of(discrete.hypergradient) == "identity"
     for one, spec in ((discrete, DISCRETE), (continuous, CONTINUOUS)):
-        assert None not in [v for k, v in one.to_dict().items() if k != "replay_capacity"]
+        open_ones = ("replay_capacity", "model_capacity")
+        assert None not in [v for k, v in one.to_dict().items() if k not in open_ones]
         assert (one.tau, one.evaluate_every) == (0.25, 7)
         assert resolve(one, spec) == one
 

@@ -14,7 +14,8 @@ from omd.types import EnvSpec
 @dataclasses.dataclass(frozen=True)
 class Settings(Config):
     """A configuration without anything left open: parts are instances, no setting is None but
-    `replay_capacity`. `resolve` makes one. Raises `InputError` where settings don't go together."""
+    `replay_capacity` and `model_capacity`. `resolve` makes one. Raises `InputError` where settings
+    don't go together."""
 
     if TYPE_CHECKING:
         from omd.agents.learners.learner import Learner

@@ -47,13 +47,15 @@ def init(key: Array, context: Context, spec: EnvSpec, settings: Settings) -> Rol
         action = jnp.zeros((slots, spec.action_size or 0), dtype)
     reward, ended = jnp.zeros(slots, dtype), jnp.zeros(slots, bool)
     ends: PyTree = ()
+    moments: PyTree = ()
     if settings.rollout_ends == "learned":
         ends = networks.orthogonal_mlp(key, spec.observation_size, 1, settings.hidden, dtype)
+        moments = context.optimizer.init(ends)
     return Rollouts(
         Transition(observation, action, reward, observation, ended),
         jnp.zeros((), jnp.int32),
         ends,
-        context.optimizer.init(ends),
+        moments,
     )
 
 

@@ -375,7 +375,8 @@ def markdown(found: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _span(estimate: float | None, low: float | None, high: float | None) -> str:
+def _span(estimate: Any, low: Any, high: Any) -> str:
     if estimate is None or math.isnan(estimate):
         return ""
-    return f"{estimate:.3g} [{low:.3g}, {high:.3g}]"
+    first, *ends = (f"{x:.0f}" if abs(x) >= 100 else f"{x:.3g}" for x in (estimate, low, high))
+    return f"{first} [{', '.join(ends)}]"

@@ -26,7 +26,7 @@ from omd.figures.style import (
 )
 from omd.tabular import MDP, garnet, with_distractors
 from omd.tabular.design.descent import descend, uniform_starts
-from omd.tabular.design.formulation import BELLMAN_ERROR, LIKELIHOOD, RETURN, Design
+from omd.tabular.design.formulation import BELLMAN_ERROR, LIKELIHOOD, Design
 from omd.tabular.design.parallel import Lanes
 from omd.tabular.design.projection import Model
 
@@ -37,7 +37,7 @@ NOISE = 0.05
 """Share of a uniform distribution in the task's transitions, so that all have finite logits."""
 REGULARITY = 0.9
 """Probability that the distractor goes to the next state of its cycle."""
-OBJECTIVES = {"MLE": LIKELIHOOD, "OMD": BELLMAN_ERROR, "OMD, return": RETURN}
+OBJECTIVES = {"MLE": LIKELIHOOD, "OMD": BELLMAN_ERROR}
 
 
 class Settings(NamedTuple):
@@ -53,7 +53,7 @@ def settings(budget: str, seeds: int) -> Settings:
     if budget == "smoke":
         return Settings((1.0, 16.0), (1, 2), min(seeds, 2), 20)
     bounds = tuple(np.geomspace(1, 32, 6).tolist())
-    return Settings(bounds, (1, 2, 4, 8), seeds, 500)
+    return Settings(bounds, (1, 2, 3, 4), seeds, 300)
 
 
 def make(

@@ -64,10 +64,6 @@ class TwoStep(Objective):
             y = context.targets(learner, made.reward, made.sample, batch, inner_key)
             return context.learner.step(learner, y, batch, context.hyper, inner_key)
 
-        def step_as_stored(learner, batch, inner_key):
-            y = context.targets(learner, batch.reward, batch.next_observation, batch, inner_key)
-            return context.learner.step(learner, y, batch, context.hyper, inner_key)
-
         end, inner_keys = count + settings.inner_steps, self.inner_keys(key)
         if settings.rollout:
             kept, more = rollouts.after(
@@ -78,7 +74,9 @@ class TwoStep(Objective):
                 for batch, k in zip(batches[count:end], self.mixing_keys(key), strict=True)
             ]
             state = state._replace(rollouts=kept)
-            learner, info = context.inner_loop(step_as_stored, state.learner, drawn, inner_keys)
+            learner, info = context.inner_loop(
+                context.step_as_stored, state.learner, drawn, inner_keys
+            )
             info |= more
         else:
             learner, info = context.inner_loop(

@@ -28,11 +28,6 @@ class ModelFree(Objective):
         self, state: AgentState, batches: list[Transition], context: Context
     ) -> tuple[AgentState, Metrics]:
         """K steps of the learner on the true rewards and next states."""
-
-        def inner_step(learner, batch, key):
-            y = context.targets(learner, batch.reward, batch.next_observation, batch, key)
-            return context.learner.step(learner, y, batch, context.hyper, key)
-
         keys = self.inner_keys(context.key)
-        learner, info = context.inner_loop(inner_step, state.learner, batches, keys)
+        learner, info = context.inner_loop(context.step_as_stored, state.learner, batches, keys)
         return state._replace(learner=learner), info

@@ -78,6 +78,13 @@ class Context:
             learner.target, reward, next_observation, batch, self.hyper, key
         )
 
+    def step_as_stored(
+        self, learner: LearnerState, batch: Transition, key: Array
+    ) -> tuple[Any, Metrics]:
+        """One inner step on the minibatch's own rewards and next states."""
+        y = self.targets(learner, batch.reward, batch.next_observation, batch, key)
+        return self.learner.step(learner, y, batch, self.hyper, key)
+
     def action_values(
         self,
         learner: LearnerState,
