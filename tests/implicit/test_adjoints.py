@@ -95,7 +95,7 @@ def test_a_warm_start_is_carried_from_step_to_step(method):
         def step(carry, _):
             theta, init = carry
             grad, report = gradient(theta, jnp.where(warm, init, 0.0))
-            return (theta - 0.01 * grad, report.solution), report.iterations
+            return (theta - 0.001 * grad, report.solution), report.iterations
 
         return jax.lax.scan(step, (theta, jnp.zeros(12)), length=20)
 

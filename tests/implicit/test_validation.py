@@ -55,6 +55,22 @@ def _root(constraint=_CONSTRAINT, solver=_solver, w0=_W0, **settings):
         ],
         (lambda: implicit.custom_root(_CONSTRAINT, solve="cg"), "solve is 'cg': give a method"),
         (
+            lambda: implicit.custom_root(lambda w, t: w - t)(lambda w, **k: k["s"])(_W0, s=1.0),
+            "takes s by keyword, but the constraint has no place",
+        ),
+        (
+            lambda: implicit.jacobian(lambda w, *_: w * 1j, _CONSTRAINT, _W0, _THETA, _X),
+            r"vector of floating-point numbers, not .complex128\[2\]",
+        ),
+        (lambda: implicit.Unrolled(3).run(lambda w, t: w, _W0 * 1j, _THETA), "w0 is complex128"),
+        (lambda: implicit.CG().solve(lambda v: v, _W0 * 1j), "right-hand side is complex128"),
+        (
+            lambda: implicit.root(
+                lambda w, t, c: w - t, lambda w0, t, c: t, _W0, _THETA, {"c": _X * 1j}
+            ),
+            r"aux\[0\]\['c'\] is complex128",
+        ),
+        (
             lambda: implicit.custom_root(_CONSTRAINT, has_aux=True)(lambda *_: _W0)(None, 1.0, 2.0),
             "must return a pair",
         ),
@@ -68,6 +84,8 @@ def _root(constraint=_CONSTRAINT, solver=_solver, w0=_W0, **settings):
         (lambda: implicit.projections.simplex(_X, -1.0), "total must be .* greater than 0"),
         (lambda: implicit.projections.ball(_X, -1.0), "radius must be .* 0 or greater"),
         (lambda: implicit.projections.box(_X, 2.0, 1.0), "low ≤ high"),
+        (lambda: implicit.projections.box(_X, np.nan, 1.0), "low ≤ high"),
+        (lambda: implicit.projections.ball({"x": _X}), "must be one array, not dict"),
         (lambda: _root(hypergradient="cg"), "must be a method .* not 'cg'"),
         (lambda: _root(hypergradient=implicit.Unrolled(3)), "must be a method"),
         (

@@ -55,6 +55,36 @@ def test_custom_root(solve, init):
     _same_derivative(lambda t, x: solver(start, t, y=_Y, x=x), 1e-4 if solve is None else 1e-6)
 
 
+def test_arguments_are_bound_as_jaxopt_binds_them():
+    """Defaults and keywords of the solver reach the constraint; `init` may have any name."""
+    decorate = implicit.custom_root(lambda w, t, k: k * w - t, solve=implicit.Dense())
+
+    @decorate
+    def positional(init_params, t, k=4.0):
+        return t / k
+
+    @decorate
+    def by_keyword(start, *, k, t):
+        return t / k
+
+    @implicit.custom_fixed_point(lambda w, *, t: w / 2 + t / 8, solve=implicit.Dense())
+    def fixed_point(init, *, t):
+        return t / 4
+
+    t = jnp.array([1.0, 2.0])
+    for solution in (
+        lambda t: positional(None, t),
+        lambda t: positional(t=t, init_params=None),
+        lambda t: positional(jnp.zeros(2), t, 4),
+        lambda t: by_keyword(None, t=t, k=jnp.array(4.0)),
+        lambda t: fixed_point(None, t=t),
+        lambda t: implicit.custom_root(lambda w, t, k: k * w - t)(
+            implicit.on_host(lambda w0, t, k=4.0: t / k)
+        )(jnp.zeros(2), t),
+    ):
+        np.testing.assert_allclose(jax.jacrev(solution)(t), np.eye(2) / 4, rtol=1e-6)
+
+
 def test_custom_root_has_forward_mode_and_extra():
     @implicit.custom_root(_CONSTRAINT, has_aux=True, solve=implicit.Dense())
     def solver(init, theta, x, y):

@@ -94,6 +94,7 @@ def table(precision):
 
 
 if __name__ == "__main__":
+    jax.config.update("jax_disable_most_optimizations", True)  # they take longer than the programs
     for precision in ("float64", "float32"):
         with jax.enable_x64(precision == "float64"):
             print(table(precision), end="\n\n")

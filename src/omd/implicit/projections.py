@@ -52,12 +52,15 @@ def box(
     Raises `InputError` where a lower bound is above the upper one.
     """
     traced = any(isinstance(end, jax.core.Tracer) for end in (low, high))
-    if not traced and np.any(np.asarray(low) > np.asarray(high)):
+    if not traced and not np.all(np.asarray(low) <= np.asarray(high)):
         raise InputError(f"a box needs low ≤ high in every entry, not {low!r} and {high!r}.")
     return jnp.minimum(jnp.maximum(_point(v), low), high)
 
 
 def _point(v: Array | np.ndarray) -> Float[Array, " ..."]:
-    v = jnp.asarray(v)
+    try:
+        v = jnp.asarray(v)
+    except (TypeError, ValueError):
+        raise InputError(f"the point must be one array, not {type(v).__name__}.") from None
     validation.is_real("the point", v)
     return v if jnp.issubdtype(v.dtype, jnp.floating) else v.astype(jnp.result_type(float))

@@ -54,7 +54,9 @@ def root(
 
     `hypergradient` says how to solve (∂h/∂w)ᵀ u = g, and (∂h/∂w) v = b in forward mode; the default
     is `GMRES()`, which asks nothing of the Jacobian but to be non-singular. A solve that missed its
-    tolerance raises a RuntimeError, also from compiled code; with `throw=False` it doesn't.
+    tolerance raises a RuntimeError, also from compiled code (JAX's, at the latest in
+    `jax.block_until_ready`; NumPy says ValueError where it reads an array that failed); with
+    `throw=False` it doesn't.
     `on_report` is called with each solve's `Report` (through `jax.debug.callback`). Approximations,
     such as `Identity`, claim no tolerance and don't raise.
 
@@ -71,6 +73,7 @@ def root(
     theta, aux = as_arrays((theta, aux), w0)
     validation.has_floats("w0", w0)
     validation.is_real("theta", theta)
+    validation.is_real("aux", aux)
     # hoists the arrays that the constraint closes over, so that they get their gradient too
     wide = widened((w0, theta, aux))
     closed: Any = eqx.filter_closure_convert(constraint, wide[0], wide[1], *wide[2])
@@ -153,6 +156,7 @@ def _total_derivative(
     theta, aux = as_arrays((theta, aux), w_star)
     validation.has_floats("w_star", w_star)
     validation.has_floats("theta", theta)
+    validation.is_real("aux", aux)
     w_diff, w_rest = eqx.partition(w_star, is_float)
     theta_diff, theta_rest = eqx.partition(theta, is_float)
 
@@ -183,7 +187,8 @@ def _total_derivative(
     )
     pull = jax.vjp(lambda t: h(wide, t), theta_diff)[1]
     (implicit,) = jax.vmap(pull)(u) if many else pull(u)
-    return subtract(direct, implicit), report
+    # outside of compiled code a failure is raised here, not where the answer is read
+    return jax.block_until_ready((subtract(direct, implicit), report))
 
 
 def jacobian(
@@ -203,7 +208,9 @@ def jacobian(
     and there are fewer of them than for the hardest right-hand side alone.
     """
     values = jax.eval_shape(lambda: outer(w_star, theta, *aux))
-    if getattr(values, "ndim", None) != 1 or not is_float(values):
+    dtype = getattr(values, "dtype", None)
+    real = dtype is not None and jnp.issubdtype(dtype, jnp.floating)
+    if not real or values.ndim != 1:
         raise InputError(
             f"outer must return a vector of floating-point numbers, not "
             f"{jax.tree.map(validation.describe, values)!r}."

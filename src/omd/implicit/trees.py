@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
+from omd.errors import InputError
+
 Product = Callable[[PyTree], PyTree]
 """v -> (∂h/∂w)ᵀ v, or its transpose, on pytrees like the floating-point leaves of w."""
 
@@ -67,6 +69,11 @@ def in_one_precision(
     """
     dtypes = [leaf.dtype for leaf in jax.tree.leaves(g)]
     widest = jnp.result_type(*dtypes, jnp.float32) if dtypes else jnp.float32
+    if jnp.issubdtype(widest, jnp.complexfloating):
+        raise InputError(
+            f"the right-hand side is {widest}, but only real numbers are supported: split it into "
+            "its real and imaginary part."
+        )
     if all(dtype == widest for dtype in dtypes):
         return product, g, lambda u: u
 

@@ -31,7 +31,10 @@ class Unrolled(eqx.Module):
         parts.check(self, "unrolled")
 
     def run(self, step: Callable[..., PyTree], w0: PyTree, theta: PyTree, *aux) -> PyTree:
-        """w_K, a pytree like w0. Raises `InputError` where step's output is not like w0."""
+        """w_K, a pytree like w0. Raises `InputError` where step's output is not like w0 or
+        something is complex."""
+        for name, value in (("w0", w0), ("theta", theta), ("aux", aux)):
+            validation.is_real(name, value)
         diff, rest = eqx.partition(as_arrays(w0), is_float)
 
         def body(diff, _):
