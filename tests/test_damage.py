@@ -38,9 +38,15 @@ from omd.sweeps.store import Sweep
 
 LONG = bool(os.environ.get("OMD_LONG"))
 SETTINGS = {
-    "hidden": 4, "model_hidden": 4, "batch_size": 8, "random_steps": 20, "evaluate_every": 20,
-    "evaluate_episodes": 1, "evaluate_max_steps": 20, "steps": 80,
-}  # fmt: skip
+    "hidden": 4,
+    "model_hidden": 4,
+    "batch_size": 8,
+    "random_steps": 20,
+    "evaluate_every": 20,
+    "evaluate_episodes": 1,
+    "evaluate_max_steps": 20,
+    "steps": 80,
+}
 
 
 @pytest.fixture(scope="module")

@@ -81,8 +81,15 @@ def test_an_ensemble_counts_the_units_of_all_members(build, batch):
 
 
 def test_symptoms_are_counted_in_progress_and_told_with_a_hint():
-    fine = {"episode_return": 1.0, "inner_loss": 0.1, "q_beyond": 0.0, "policy_saturation": 0.5,
-            "dead_share": 0.2, "solve_failed": math.nan, "diverged": False}  # fmt: skip
+    fine = {
+        "episode_return": 1.0,
+        "inner_loss": 0.1,
+        "q_beyond": 0.0,
+        "policy_saturation": 0.5,
+        "dead_share": 0.2,
+        "solve_failed": math.nan,
+        "diverged": False,
+    }
     sick = fine | {"q_beyond": 0.3, "solve_failed": 0.02}
     first = {"episode_return": 1.0, "policy_saturation": 1.0, "dead_share": 0.75, "diverged": False}
     assert symptoms.in_short([fine, fine]) == []

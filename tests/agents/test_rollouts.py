@@ -68,16 +68,26 @@ def test_a_rollout_by_hand():
 
 
 def kept(slots):
-    empty = Transition(column(*[0.0] * slots), jnp.zeros(slots, int), jnp.zeros(slots),
-                       column(*[0.0] * slots), jnp.zeros(slots, bool))  # fmt: skip
+    empty = Transition(
+        column(*[0.0] * slots),
+        jnp.zeros(slots, int),
+        jnp.zeros(slots),
+        column(*[0.0] * slots),
+        jnp.zeros(slots, bool),
+    )
     return rollouts.Rollouts(empty, jnp.zeros((), jnp.int32), (), ())
 
 
 def block(*rewards):
     """Transitions that are told apart by their reward."""
     size = (1, len(rewards))
-    return Transition(jnp.zeros((*size, 1)), jnp.zeros(size, int), jnp.asarray([rewards]),
-                      jnp.zeros((*size, 1)), jnp.zeros(size, bool))  # fmt: skip
+    return Transition(
+        jnp.zeros((*size, 1)),
+        jnp.zeros(size, int),
+        jnp.asarray([rewards]),
+        jnp.zeros((*size, 1)),
+        jnp.zeros(size, bool),
+    )
 
 
 def test_the_buffer_holds_the_newest_and_a_minibatch_mixes_it_with_true_transitions():
@@ -113,8 +123,15 @@ def test_ends_are_learned(build):
 
 def test_one_step_from_stored_states_with_the_policy(build, batch):
     """An update with rollouts of one step and no true transitions, worked out again."""
-    agent, state, hyper = build(objective="mle", learner="sac", rollout=1, real_share=0.0,
-                                model_capacity=16, batch_size=16, rollout_ends="never")  # fmt: skip
+    agent, state, hyper = build(
+        objective="mle",
+        learner="sac",
+        rollout=1,
+        real_share=0.0,
+        model_capacity=16,
+        batch_size=16,
+        rollout_ends="never",
+    )
     fitted, inner, begin = (batch(i, continuous=True) for i in range(3))
     after, info = jax.jit(agent.update)(state, [fitted, inner, begin], KEY, hyper)
     context = agent.context(KEY, hyper)

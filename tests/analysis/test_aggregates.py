@@ -81,9 +81,12 @@ def test_marl_eval_gets_the_same_runs_and_evaluations_everywhere():
     finals = FINALS.assign(sweep=0, lane=range(8)).replace({"omd": "omd:start=cold,outer_batch=x"})
     one_more = finals[finals["objective"] == "mle"].assign(seed=7, lane=[8, 9, 10, 11])
     finals = pd.concat([finals, one_more[one_more["distractors"] == 0].head(1)])
-    frame = pd.concat([
-        finals.drop(columns="final_return").assign(step=s, episode_return=float(s)) for s in (0, 9)
-    ])  # fmt: skip
+    frame = pd.concat(
+        [
+            finals.drop(columns="final_return").assign(step=s, episode_return=float(s))
+            for s in (0, 9)
+        ]
+    )
     frame = frame[(frame["lane"] != 3) | (frame["step"] == 0)]  # a lane that ended early
     tasks = aggregates.marl_eval(frame, finals)["CartPole-v1"]
     found = {(task, name): runs for task, each in tasks.items() for name, runs in each.items()}

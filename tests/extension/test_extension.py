@@ -27,11 +27,21 @@ PARTS = {  # beside them, networks and optimisers other than the defaults
     "objective": {"objective": "my_parts:IterVaml:weight=0.5"},
     "learner": {"env": "Pendulum-v1", "learner": "my_td3:Td3:smoothing=0.1"},
     "hypergradient": {"hypergradient": "my_parts:Richardson:steps=2"},
-    "model": {"model": "my_parts:Pair:spread=0.01", "objective": "mle",
-              "model_optimizer": "my_parts:Signs:scale=0.5", "learner_optimizer": "rmsprop"},
-    "environment": {"env": "my_parts:Corridor", "env_args": {"length": 4}, "hidden": (6, 3, 4),
-                    "model_hidden": (5,), "activation": "tanh", "model_activation": "silu"},
-}  # fmt: skip
+    "model": {
+        "model": "my_parts:Pair:spread=0.01",
+        "objective": "mle",
+        "model_optimizer": "my_parts:Signs:scale=0.5",
+        "learner_optimizer": "rmsprop",
+    },
+    "environment": {
+        "env": "my_parts:Corridor",
+        "env_args": {"length": 4},
+        "hidden": (6, 3, 4),
+        "model_hidden": (5,),
+        "activation": "tanh",
+        "model_activation": "silu",
+    },
+}
 
 
 @pytest.fixture(autouse=True)

@@ -180,19 +180,35 @@ def test_claims_say_what_the_intervals_say():
 
 
 def test_the_table_of_claims_has_both_measures_and_what_was_not_run(tmp_path):
-    settings = {"env": "CartPole-v1", "distractors": 0, "inner_steps": 1, "critics": 2,
-                "model_output": "state", "hypergradient": "identity"}  # fmt: skip
+    settings = {
+        "env": "CartPole-v1",
+        "distractors": 0,
+        "inner_steps": 1,
+        "critics": 2,
+        "model_output": "state",
+        "hypergradient": "identity",
+    }
     frame = pd.DataFrame(
         [
-            {**settings, "objective": objective, "model_hidden": 1, "final_return": value,
-             "best_window_return": best, "initial_return": 20.0, "final_model_mse": error,
-             "random_model_mse": 1.0, "source": "mine"}
+            {
+                **settings,
+                "objective": objective,
+                "model_hidden": 1,
+                "final_return": value,
+                "best_window_return": best,
+                "initial_return": 20.0,
+                "final_model_mse": error,
+                "random_model_mse": 1.0,
+                "source": "mine",
+            }
             for objective, value, best, error in (
-                ("omd:start=warm", 90.0, 400.0, 10.0), ("omd:start=warm", 110.0, 410.0, 100.0),
-                ("mle", 100.0, 130.0, 0.1), ("mle", 100.0, 120.0, 0.1),
+                ("omd:start=warm", 90.0, 400.0, 10.0),
+                ("omd:start=warm", 110.0, 410.0, 100.0),
+                ("mle", 100.0, 130.0, 0.1),
+                ("mle", 100.0, 120.0, 0.1),
             )
         ]
-    )  # fmt: skip
+    )
     found = {(r["claim"], r["at"]): r for r in claims.table(frame)}
     assert len(found) == sum(len(claim.points) for claim in claims.CLAIMS)
     one = found["OMD above MLE with small models", "width 1"]
@@ -205,8 +221,10 @@ def test_the_table_of_claims_has_both_measures_and_what_was_not_run(tmp_path):
     absent = found["OMD above MLE with many distractors", "512 distractors"]
     assert (absent["outcome"], absent["seeds"]) == ("undecided (not run)", 0)
     assert set(r["outcome"].partition(" (")[0] for r in found.values()) <= {
-        "holds", "contradicted", "undecided",
-    }  # fmt: skip
+        "holds",
+        "contradicted",
+        "undecided",
+    }
     text = claims.write(list(found.values()), tmp_path, "claims")[1].read_text()
     assert len(text.splitlines()) == len(found) + 2
     with pytest.raises(omd.InputError, match="give --sweep FOLDER or --run FOLDER"):

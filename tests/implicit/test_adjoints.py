@@ -120,9 +120,13 @@ def test_a_warm_start_at_the_answer_takes_no_product():
 def test_a_warm_start_is_forgotten_where_the_answer_is_zero(method):
     """At the outer minimum ∂J/∂w = 0, and no residual of the guess is small beside that."""
     grad, report = implicit.hypergradient(
-        lambda w, theta: jnp.sum((w - 1) ** 2), lambda w, theta: 2 * w - theta,
-        jnp.ones(3), 2 * jnp.ones(3), method=method, adjoint_init=jnp.ones(3),
-    )  # fmt: skip
+        lambda w, theta: jnp.sum((w - 1) ** 2),
+        lambda w, theta: 2 * w - theta,
+        jnp.ones(3),
+        2 * jnp.ones(3),
+        method=method,
+        adjoint_init=jnp.ones(3),
+    )
     np.testing.assert_array_equal(grad, 0)
     assert report.status == Status.CONVERGED
 

@@ -27,14 +27,22 @@ def _names():
         return _MATRIX @ w - theta
 
     return {
-        "jax": jax, "jaxopt": jaxopt, "implicit": implicit, "F": F, "theta": theta,
+        "jax": jax,
+        "jaxopt": jaxopt,
+        "implicit": implicit,
+        "F": F,
+        "theta": theta,
         "T": lambda w, theta: w - 0.3 * F(w, theta),
-        "w": jnp.linalg.solve(_MATRIX, theta), "v": jnp.array([1.0, -2.0]),
-        "x": jnp.array([0.6, 0.9, -1.3]), "low": -1.0, "high": 0.7, "size": 1.5,
+        "w": jnp.linalg.solve(_MATRIX, theta),
+        "v": jnp.array([1.0, -2.0]),
+        "x": jnp.array([0.6, 0.9, -1.3]),
+        "low": -1.0,
+        "high": 0.7,
+        "size": 1.5,
         "f": lambda x, theta: x @ _MATRIX @ x / 2 - theta @ x,
         "eq": lambda x, _: jnp.array([jnp.sum(x) - 1.0]),
         "ineq": lambda x, _: -x,
-    }  # fmt: skip
+    }
 
 
 def _solver(init, theta):

@@ -17,11 +17,11 @@ _TRANSFORMS = {
     "jvp": lambda f, t, v: jax.jvp(f, (t,), (v,))[1],
     "hessian": lambda f, t, _: jax.hessian(f)(t),
     "vmap": lambda f, t, v: jax.vmap(jax.grad(f))(jnp.stack([t, t + 0.1 * v])),
-    "scan": lambda f, t, v: jax.lax.scan(
-        lambda t, _: (t + 0.1 * v, jax.grad(f)(t)), t, length=2
-    )[1],
+    "scan": lambda f, t, v: jax.lax.scan(lambda t, _: (t + 0.1 * v, jax.grad(f)(t)), t, length=2)[
+        1
+    ],
     "checkpoint": lambda f, t, _: jax.grad(jax.checkpoint(f))(t),
-}  # fmt: skip
+}
 
 
 def derivatives(problem, method):

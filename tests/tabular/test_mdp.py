@@ -3,7 +3,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental import sparse
-from jaxtyping import TypeCheckError
 
 from omd import tabular
 from omd.errors import InputError
@@ -100,7 +99,7 @@ def test_bad_input_is_one_sentence_at_construction(arguments, sentence):
     ],
 )
 def test_bad_masks_and_labels(settings, sentence):
-    with pytest.raises((InputError, TypeCheckError), match=f"{sentence}|type-check"):
+    with pytest.raises(InputError, match=sentence):
         tabular.MDP(P, R, 0.9, **settings)
 
 

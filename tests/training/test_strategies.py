@@ -15,9 +15,17 @@ from omd.training import strategies
 from omd.training.program import Program
 
 SMALL = Config(
-    seeds=2, hidden=8, model_hidden=4, batch_size=8, random_steps=20, steps=60, distractors=1,
-    evaluate_episodes=2, evaluate_max_steps=20, precision="float64",
-)  # fmt: skip
+    seeds=2,
+    hidden=8,
+    model_hidden=4,
+    batch_size=8,
+    random_steps=20,
+    steps=60,
+    distractors=1,
+    evaluate_episodes=2,
+    evaluate_max_steps=20,
+    precision="float64",
+)
 
 
 def test_under_vmap_a_function_of_lanes_is_called_with_all_of_them():
