@@ -59,6 +59,7 @@ def test_an_evaluation_neither_explores_nor_counts_beyond_its_episode(build):
     assert float(found["episode_length"][0]) == 10
 
 
+@pytest.mark.stand_ins
 def test_an_evaluation_is_cut_where_it_says(build):
     settings = {"learner": "soft-q:operator=hard", "evaluate_episodes": 1, "evaluate_max_steps": 7}
     agent, state, hyper = build(**settings)

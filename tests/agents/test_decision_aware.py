@@ -225,7 +225,7 @@ def test_the_policy_gradient_of_soft_q_learning_is_zero_at_the_target_s_own_poli
 
 
 def test_self_prediction_by_hand():
-    layer = eqx.nn.Linear(2, 2, key=KEY)
+    layer = networks.Layer(2, 2, activation="relu", key=KEY, dtype="float64")
     layer = eqx.tree_at(lambda x: (x.weight, x.bias), layer, (jnp.eye(2), jnp.zeros(2)))
     made = jnp.asarray([[3.0, 4.0]])
     prediction = Prediction(made, None, made, jnp.zeros(1))
@@ -351,7 +351,7 @@ def stub_model(agent, data):
         ({"objective": "paml", "learner": "soft-q:operator=hard"}, "needs the gradient of a pol"),
         ({"objective": "vaml:samples=2"}, "samples of objective 'vaml' is 2, but the model"),
         ({"objective": "vaml:calibrated=true"}, "is calibrated with 1 sample"),
-        ({"objective": "vaml:steps=1001"}, "takes 1001 transitions in a row, but the replay"),
+        ({"objective": "vaml:steps=1000,backups=1"}, "takes 1001 transitions in a row, but the replay"),
         ({"objective": "self-prediction:beside=none2"}, "unknown objective 'none2'"),
         ({"objective": "self-prediction:beside=self-prediction"}, "beside of objective 'self-pred"),
         ({"objective": "self-prediction:latent=1"}, "latent of self-prediction is 1"),
