@@ -158,14 +158,14 @@ def _draw(rows: list[dict[str, Any]], setting: Settings, budget: str) -> Figure:
     panels = {
         "MLE's score": (mle, "viridis", (0, 1)),
         "OMD's score": (omd, "viridis", (0, 1)),
-        "what decision-awareness adds": (omd - mle, "RdBu_r", (-1, 1)),
+        "what decision-awareness adds": (omd - mle, "RdBu_r", (-0.6, 0.6)),
     }
     for place, (title, (scores, colours, limits)) in enumerate(panels.items()):
         axes = figure.add_axes((0.065 + 0.318 * place, 0.27, 0.245, 0.62))
         _panel(axes, scores, colours, limits, setting, norms)
         axes.set_title(title, fontsize=9, loc="left")
         if place == 0:
-            axes.set_ylabel("capacity: bound κ on the model's norm")
+            axes.set_ylabel("capacity: bound κ on the model's norm", fontsize=9)
     caption(
         figure,
         "Score: return of the learned model's policy, 0 the uniform policy's, 1 the best; mean "
@@ -193,20 +193,24 @@ def _panel(
     difference = limits[0] < 0
     error = scores.std(axis=2, ddof=1) / np.sqrt(scores.shape[2]) if scores.shape[2] > 1 else None
     for i, j in np.ndindex(*mean.shape):
-        text = f"{mean[i, j]:+.2f}" if difference else f"{mean[i, j]:.2f}"
+        shown = round(float(mean[i, j]), 2) + 0.0  # no -0.00
+        text = f"{shown:+.2f}" if difference else f"{shown:.2f}"
         if difference and error is not None:
             text += f"\n±{error[i, j]:.2f}"
-        dark = abs(mean[i, j]) > 0.6 if difference else mean[i, j] < 0.5
+        dark = abs(mean[i, j]) > 0.45 if difference else mean[i, j] < 0.5
         axes.text(j, i, text, ha="center", va="center", fontsize=7, color="w" if dark else "k")
     places = np.arange(len(setting.bounds))
+    first, *_, last = np.log(setting.bounds)
     axes.plot(
         np.arange(len(norms)),
-        np.interp(np.log(norms), np.log(setting.bounds), places),
+        (np.log(norms) - first) / (last - first) * places[-1],  # bounds are a geometric sequence
         color="k",
         linestyle=(0, (4, 2)),
         linewidth=1.2,
         marker=".",
     )
+    axes.set_ylim(-0.5, places[-1] + 0.5)
     axes.set_xticks(range(len(setting.distractors)), [str(d) for d in setting.distractors])
     axes.set_yticks(places, [f"{b:.3g}" for b in setting.bounds])
-    axes.set_xlabel("states of the distractor")
+    axes.tick_params(labelsize=8)
+    axes.set_xlabel("states of the distractor", fontsize=9)
