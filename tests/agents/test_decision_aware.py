@@ -351,7 +351,10 @@ def stub_model(agent, data):
         ({"objective": "paml", "learner": "soft-q:operator=hard"}, "needs the gradient of a pol"),
         ({"objective": "vaml:samples=2"}, "samples of objective 'vaml' is 2, but the model"),
         ({"objective": "vaml:calibrated=true"}, "is calibrated with 1 sample"),
-        ({"objective": "vaml:steps=1000,backups=1"}, "takes 1001 transitions in a row, but the replay"),
+        (
+            {"objective": "vaml:steps=1000,backups=1"},
+            "takes 1001 transitions in a row, but the replay",
+        ),
         ({"objective": "self-prediction:beside=none2"}, "unknown objective 'none2'"),
         ({"objective": "self-prediction:beside=self-prediction"}, "beside of objective 'self-pred"),
         ({"objective": "self-prediction:latent=1"}, "latent of self-prediction is 1"),

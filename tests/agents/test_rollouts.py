@@ -2,13 +2,14 @@
 
 import types
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import omd
-from omd.agents import Prediction, rollouts
+from omd.agents import Prediction, networks, rollouts
 from omd.config import Config
 from omd.settings import resolve
 from omd.types import EnvSpec, Transition
@@ -41,11 +42,10 @@ def known(*, ends_above):
         return (observation[:, 0] > learner).astype(int), jnp.zeros(len(observation))
 
     # one unit a layer: relu(relu(s')) · 1 − limit − LOGIT_BEFORE_DATA
-    weights = [jnp.ones((1, 1))] * 3
-    biases = [0.0, 0.0, -ends_above - rollouts.LOGIT_BEFORE_DATA]
+    layer = networks.Layer(1, 1, activation="relu", key=KEY, dtype="float64")
     ends = tuple(
-        types.SimpleNamespace(weight=w, bias=jnp.asarray([b]))
-        for w, b in zip(weights, biases, strict=True)
+        eqx.tree_at(lambda x: (x.weight, x.bias), layer, (jnp.ones((1, 1)), jnp.asarray([bias])))
+        for bias in (0.0, 0.0, -ends_above - rollouts.LOGIT_BEFORE_DATA)
     )
     learner = types.SimpleNamespace(sample=sample)
     return types.SimpleNamespace(predict=predict, learner=learner, hyper=None), ends

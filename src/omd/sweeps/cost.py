@@ -15,6 +15,7 @@ import jax
 from omd.agents import networks
 from omd.runs import folder
 from omd.settings import Settings
+from omd.training.chunk import ONCE
 from omd.training.program import Program
 from omd.types import PyTree
 
@@ -69,12 +70,13 @@ def _trips(program: Program) -> int:
 
 
 def _products(jaxpr: Any, trips: int) -> Counter[Shape]:
-    """Those of a jaxpr, its biases' left out; linear solves and loops of unknown length count
-    `trips` times."""
+    """Those of a jaxpr, but for those of biases and those that a chunk does once; linear solves and
+    loops of unknown length count `trips` times."""
     total: Counter[Shape] = Counter()
     for equation in jaxpr.eqns:
         name = equation.primitive.name
-        if name == "dot_general" and networks.BIAS not in str(equation.source_info.name_stack):
+        where = str(equation.source_info.name_stack)
+        if name == "dot_general" and networks.BIAS not in where and ONCE not in where:
             shape, count = _shape(equation)
             total[shape] += count
         times = equation.params.get("length", 1) if name == "scan" else 1

@@ -17,6 +17,8 @@ from omd.types import EnvSpec, Metrics, PyTree, Step, Transition
 
 SIGNS = 256
 """Transitions on which a lane is looked at after each chunk."""
+ONCE = "once-a-chunk"
+"""Names operations that a chunk does once, whatever its steps."""
 
 
 class LaneState(NamedTuple):
@@ -116,7 +118,8 @@ class Chunk:
             state.replay, jnp.arange(SIGNS, dtype="uint32") * apart, self.spec, at
         )
         most = replay.largest_reward(state.replay, self.spec, at)
-        return signs(self.agent, state.agent, batch, state.hyper, most)
+        with jax.named_scope(ONCE):
+            return signs(self.agent, state.agent, batch, state.hyper, most)
 
 
 def _finite(agent: AgentState) -> Array:
