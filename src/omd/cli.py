@@ -17,7 +17,6 @@ import click
 
 from omd import catalogue, memory
 from omd.config import GROUPS, SETTINGS, Config, defaults, read
-from omd.envs import known
 from omd.errors import DISTRIBUTION, InputError, Notice, closest
 
 
@@ -162,7 +161,6 @@ def train(
     else:
         config = Config(**_read(given))
         memory.check(config)
-        known.check(config.env)
     import omd
     from omd.reports import tables as report
 

@@ -99,25 +99,6 @@ def test_unusable_id(id: str, sentence: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_an_id_that_cannot_be_one_is_told_without_jax(run_script) -> None:
-    run_script("""
-        import sys
-        from omd.envs import known
-        from omd.errors import InputError
-        try:
-            known.check("CartPole-v9")
-        except InputError as error:
-            assert "the nearest are CartPole-v1" in str(error), error
-            assert "jax" not in sys.modules
-        else:
-            raise AssertionError
-        from omd import envs
-        for ids in envs.available().values():
-            for one in ids:
-                known.check(one)
-    """)
-
-
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

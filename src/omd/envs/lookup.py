@@ -18,9 +18,8 @@ from omd.envs import from_gymnasium, from_gymnax, from_mjx
 from omd.envs.distractors import KINDS
 from omd.envs.from_gymnasium import GymnasiumEnv
 from omd.envs.jax_env import JaxEnv, failed
-from omd.envs.known import unknown
 from omd.envs.protocol import Env
-from omd.errors import InputError, closest
+from omd.errors import InputError, closest, nearest
 
 
 class Source(NamedTuple):
@@ -144,7 +143,9 @@ def resolve(env: Any) -> Source:
     for backend in backends:
         if name in known[backend]:
             return Source(backend, name, env)
-    raise unknown(env, [one for backend in backends for one in known[backend]])
+    near = nearest(env, [one for backend in backends for one in known[backend]])
+    hint = f"the nearest are {', '.join(near)}" if near else "no id is near"
+    raise InputError(f"unknown environment {env!r}: {hint}; `omd list environments` shows all")
 
 
 def resolve_early(env: Any) -> Source | None:

@@ -13,7 +13,6 @@ import tempfile
 from typing import Any
 
 from omd.config import Config
-from omd.envs import known
 from omd.errors import InputError
 from omd.types import EnvSpec
 
@@ -40,7 +39,6 @@ def spec_of(config: Config) -> EnvSpec:
             f"env is an {values['env']}: a sweep's workers make it again, so give its class, or a "
             "function in a module that makes it"
         )
-    known.check(values["env"])
     return _probed(values["env"], json.dumps(values["env_args"]))
 
 
