@@ -12,13 +12,10 @@ from __future__ import annotations
 
 import argparse
 import functools
-import itertools
 import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("EQX_ON_ERROR", "off")  # optimistix' adjoint would raise after 20 products
@@ -27,7 +24,6 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
-import scipy.optimize
 
 from omd import implicit
 
@@ -248,165 +244,89 @@ def cleaning_problem(key):
 
 
 def stochastic(args):
-    jax.config.update("jax_enable_x64", True)  # differences of 1e-8 in the outer loss are shown
-    makers = {"logistic regression": logistic_problem, "data cleaning": cleaning_problem}
-    for title, make in makers.items():
-        compare(title, *make(jax.random.key(0)), args.budget)
+    for title, make in (
+        ("logistic regression", logistic_problem),
+        ("data cleaning", cleaning_problem),
+    ):
+        print(
+            f"\n{title}: seconds and outer loss at the inner minimum, for each fifth of the updates"
+        )
+        compare(*make(jax.random.key(0)), args.updates, args.step)
 
 
-class Run(NamedTuple):
-    """A stochastic method; steps are (inner step, outer step, whether they shrink)."""
-
-    init: Callable[[tuple], Any]
-    update: Callable[..., Any]
-    """(state, minibatches drawn, steps, multiple of the outer step) -> state."""
-    theta: Callable[[Any], Any]
-    shrinking: tuple[float, ...] = (0.0,)
-    draws: int = 1
-    """Minibatches that an update draws."""
-
-
-def stochastic_runs(inner, outer, w0, theta0, train, held_out):
-    """SOBA, SABA and stocBiO with ten inner steps and ten factors."""
+def compare(inner, outer, w0, theta0, data, updates, outer_step):
+    train, held_out = (jax.tree.map(lambda x, s=s: x[s], data) for s in (0, 1))
+    everything, every_held_out = (
+        jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), part) for part in (train, held_out)
+    )
+    inner_step = 0.5
 
     def pick(part, i):
         return jax.tree.map(lambda x: x[i], part)
 
-    def soba_update(state, drawn, steps, shrink):
-        method = implicit.Soba(outer, inner, steps[0], steps[1])
-        return method.update(state, pick(train, drawn[0]), pick(held_out, drawn[1]), shrink=shrink)
+    def descended(w, theta, count):
+        def step(_, w):
+            slope = jax.grad(inner)(w, theta, everything)
+            return w - inner_step * slope
 
-    def saba_update(state, drawn, steps, shrink):
-        method = implicit.Saba(outer, inner, steps[0], steps[1])
-        return method.update(state, train, drawn[0], held_out, drawn[1])
+        return jax.lax.fori_loop(0, count, step, w)
 
-    def stocbio_update(state, drawn, steps, shrink):
+    value = jax.jit(lambda theta: outer(descended(w0, theta, 3000), theta, every_held_out))
+    soba = implicit.Soba(outer, inner, inner_step, outer_step)
+    saba = implicit.Saba(outer, inner, inner_step, outer_step)
+
+    def soba_step(state, key):
+        i, j = jax.random.randint(key, (2,), 0, 32)
+        return soba.update(state, pick(train, i), pick(held_out, j))
+
+    def saba_step(state, key):
+        i, j = jax.random.randint(key, (2,), 0, 32)
+        return saba.update(state, train, i, held_out, j)
+
+    def stocbio_step(state, key):
         w, theta = state
-
-        def descend(k, w):
-            return w - steps[0] * jax.grad(inner)(w, theta, pick(train, drawn[k]))
-
-        w = jax.lax.fori_loop(0, 10, descend, w)
+        drawn = jax.random.randint(key, (22,), 0, 32)
+        w = jax.lax.fori_loop(
+            0, 10, lambda k, w: w - inner_step * jax.grad(inner)(w, theta, pick(train, drawn[k])), w
+        )
         grad = implicit.stochastic_neumann(
             outer, inner, w, theta, outer_batch=pick(held_out, drawn[20]),
-            cross_batch=pick(train, drawn[21]), batches=pick(train, drawn[10:20]), step=steps[0],
+            cross_batch=pick(train, drawn[21]), batches=pick(train, drawn[10:20]), step=inner_step,
         )  # fmt: skip
-        return w, theta - shrink * steps[1] * grad
+        return w, theta - outer_step * grad
 
-    def saba_init(steps):
-        return implicit.Saba(outer, inner, 1.0, 1.0).init(w0, theta0, train, held_out)
+    full = adjoints(inner, outer, everything, every_held_out)
 
-    return {
-        "SABA": Run(saba_init, saba_update, lambda s: s.theta, draws=2),
-        "SOBA": Run(
-            lambda steps: implicit.Soba(outer, inner, 1.0, 1.0).init(w0, theta0),
-            soba_update, lambda s: s.theta, (0.0, 1.0), 2,
-        ),
-        "stocBiO": Run(lambda steps: (w0, theta0), stocbio_update, lambda s: s[1], (0.0, 1.0), 22),
-    }  # fmt: skip
-
-
-def compare(title, inner, outer, w0, theta0, data, budget):
-    """Each method gets the same time, and of a grid the steps that end lowest in it."""
-    train, held_out = (jax.tree.map(lambda x, s=s: x[s], data) for s in (0, 1))
-    every, every_held_out = (
-        jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), part) for part in (train, held_out)
-    )
-    value, lowest = exact_value(inner, outer, w0, theta0, every, every_held_out)
-    runs = stochastic_runs(inner, outer, w0, theta0, train, held_out)
-    for name, gradient in adjoints(inner, outer, every, every_held_out).items():
-
-        def update(state, drawn, steps, shrink, gradient=gradient):
+    def full_step(name):
+        def step(state, key):
             w, theta = state
-            w = jax.lax.fori_loop(
-                0, 10, lambda _, w: w - steps[0] * jax.grad(inner)(w, theta, every), w
-            )
-            return w, theta - steps[1] * jax.grad(gradient)(theta, w)
+            w = descended(w, theta, 10)
+            return w, theta - outer_step * jax.grad(full[name])(theta, w)
 
-        runs[f"all data, {name}"] = Run(lambda steps: (w0, theta0), update, lambda s: s[1])
+        return step
 
-    values = jax.jit(jax.vmap(value))
-    rows, chosen = {}, None
-    for name, run in runs.items():
-
-        def advance(state, draws, steps, begin, end, run=run):
-            def body(step, state):
-                shrink = jnp.where(steps[2] > 0, 1 / jnp.sqrt(1 + step / 1000), 1.0)
-                return run.update(state, draws[step], steps, shrink)
-
-            return jax.lax.fori_loop(begin, end, body, state)
-
-        one = jax.jit(advance)
-        limit = 400_000 // run.draws
-        rng = np.random.default_rng(0)
-        draws = [jnp.asarray(rng.integers(0, 32, (limit, run.draws))) for _ in range(3)]
-
-        def seconds(state, steps, begin, end, one=one, draws=draws):
-            clock = time.perf_counter()
-            state = jax.block_until_ready(one(state, draws[0], steps, begin, end))
-            return state, time.perf_counter() - clock
-
-        first = jnp.array([0.1, 0.1, 0.0])
-        start = one(run.init(None), draws[0], first, 0, 0)  # in the types that an update returns
-        seconds(start, first, 0, 0)
-        count = min(limit, int(budget / (seconds(start, first, 0, 500)[1] / 500)))
-        fifths = [count * k // 5 for k in range(6)]
-        grid = jnp.array(
-            [(a, b, c) for a in (0.1, 0.5) for b in (1, 3, 10, 30, 100) for c in run.shrinking]
+    runs = {
+        "SOBA": (soba_step, soba.init(w0, theta0), 2, updates),
+        "SABA": (saba_step, saba.init(w0, theta0, train, held_out), 2, updates),
+        "stocBiO": (stocbio_step, (w0, theta0), 1, updates // 10),
+        **{
+            f"all data, {name}": (full_step(name), (w0, theta0), 1, updates // 100) for name in full
+        },
+    }
+    for name, (step, state, where, count) in runs.items():
+        fifth = max(1, count // 5)
+        run = jax.jit(
+            lambda s, keys, step=step: jax.lax.scan(lambda s, k: (step(s, k), None), s, keys)[0]
         )
-        if name in ("all data, jaxopt", "all data, optimistix"):
-            steps = chosen  # the same gradients as ours
-        else:
-            ends = jax.jit(jax.vmap(advance, (None, None, 0, None, None)))(
-                start, draws[0], grid, 0, count
-            )
-            final = np.asarray(values(run.theta(ends)))
-            steps = chosen = grid[int(np.nanargmin(np.where(np.isnan(final), np.inf, final)))]
-
-        seeds = jax.jit(jax.vmap(advance, (0, 0, None, None, None)))
-        many = jax.tree.map(lambda x: jnp.stack([x] * 3), start)
-        state, spent, cells = start, 0.0, []
-        for begin, end in itertools.pairwise(fifths):
-            state, took = seconds(state, steps, begin, end)
-            spent += took
-            many = seeds(many, jnp.stack(draws), steps, begin, end)
-            cells.append((spent, np.asarray(values(run.theta(many)))))
-        rows[name] = (count, steps, cells)
-        lowest = min(lowest, *(np.nanmin(found) for _, found in cells))
-    print(f"\n{title}: seconds, and outer loss at the inner minimum above its lowest, "
-          f"{lowest:.6f}; medians of 3 draws")  # fmt: skip
-    for name, (count, steps, cells) in rows.items():
-        shown = "  ".join(f"{t:5.2f} s {np.median(v) - lowest:.1e}" for t, v in cells)
-        shrinks = ", shrinking" if steps[2] else ""
-        print(f"{name:20} {shown}  ({count} updates, steps {steps[0]:g}, {steps[1]:g}{shrinks})")
-
-
-def exact_value(inner, outer, w0, theta0, train, held_out):
-    """(θ -> outer loss at the inner minimum on all data, the lowest that L-BFGS finds)."""
-
-    def slope(w, theta):
-        return jax.grad(inner)(w, theta, train)
-
-    def minimum(w, theta):
-        def newton(_, w):
-            gradient, product = jax.linearize(lambda w: slope(w, theta), w)
-            return w - jax.scipy.sparse.linalg.cg(product, gradient, tol=1e-12, maxiter=60)[0]
-
-        return jax.lax.fori_loop(0, 12, newton, w)
-
-    def value(theta):
-        method = implicit.CG(rtol=1e-10, max_steps=200)
-        w = implicit.root(slope, minimum, w0, theta, hypergradient=method, throw=False)
-        found = jnp.linalg.norm(slope(w, theta)) < 1e-8
-        return jnp.where(found, outer(w, theta, held_out), jnp.nan)
-
-    both = jax.jit(jax.value_and_grad(value))
-    found = scipy.optimize.minimize(
-        lambda t: tuple(map(np.asarray, both(jnp.asarray(t)))), theta0, jac=True,
-        method="L-BFGS-B", bounds=[(-20, 20)] * len(theta0),
-        options={"maxiter": 300, "ftol": 1e-15, "gtol": 1e-9},
-    )  # fmt: skip
-    return value, found.fun
+        keys = jax.random.split(jax.random.key(1), 5 * fifth).reshape(5, fifth)
+        jax.block_until_ready(run(run(state, keys[0]), keys[0]))
+        shown, spent = [], 0.0
+        for part in keys:
+            begin = time.perf_counter()
+            state = jax.block_until_ready(run(state, part))
+            spent += time.perf_counter() - begin
+            shown.append(f"{spent:7.2f} s {float(value(state[where])):.5f}")
+        print(f"{name:22} {'   '.join(shown)}")
 
 
 def adjoints(inner, outer, train, held_out):
@@ -449,7 +369,8 @@ def main():
     parser.add_argument("--rows", type=int, default=4000)
     parser.add_argument("--columns", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--budget", type=float, default=1.0, help="seconds a stochastic method")
+    parser.add_argument("--updates", type=int, default=20_000)
+    parser.add_argument("--step", type=float, default=0.3, help="of the outer variable")
     args = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, JAX {jax.__version__}, "
           f"NumPy {np.__version__}, {jax.devices()[0].device_kind}")  # fmt: skip

@@ -68,9 +68,9 @@ def test_gmres_transposes_its_preconditioner_in_forward_mode():
 @pytest.mark.parametrize(
     "method",
     [
-        implicit.CG(rtol=1e-3),
-        implicit.NormalCG(rtol=1e-3),
-        implicit.GMRES(rtol=1e-3, restart=1, max_restarts=50),
+        implicit.CG(rtol=1e-4),
+        implicit.NormalCG(rtol=1e-4),
+        implicit.GMRES(rtol=1e-4, restart=1, max_restarts=50),
     ],
     ids=lambda m: type(m).__name__,
 )
@@ -95,7 +95,7 @@ def test_a_warm_start_is_carried_from_step_to_step(method):
         def step(carry, _):
             theta, init = carry
             grad, report = gradient(theta, jnp.where(warm, init, 0.0))
-            return (theta - 0.001 * grad, report.solution), report.iterations
+            return (theta - 1e-4 * grad, report.solution), report.iterations
 
         return jax.lax.scan(step, (theta, jnp.zeros(12)), length=20)
 

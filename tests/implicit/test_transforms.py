@@ -109,11 +109,11 @@ def test_without_jit_it_is_the_same(name):
         )
 
 
-@pytest.mark.parametrize("name", implicit.problems.names())
-def test_every_exact_method_is_as_dense_on_the_zoo(name):
-    problem = implicit.problems.get(name)
-    found = transform_matrix.errors(problem)
-    assert set(found) == problem.exact - {"unrolled"}
+def test_the_matrix_of_transforms_on_a_problem_of_the_zoo():
+    """Three methods; the script has all, and four problems."""
+    names = ["dense", "cg", "gmres"]
+    found = transform_matrix.errors(implicit.problems.get("ridge"), names)
+    assert set(found) == set(names)
     for method, row in found.items():
         for transform, error in row.items():
             assert error <= 1e-6, (method, transform)

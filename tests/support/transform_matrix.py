@@ -1,6 +1,6 @@
 """Each method under each transform of JAX, on the zoo, beside `Dense`.
 
-    python tests/support/transform_matrix.py > results/implicit/transforms.md
+    python tests/support/transform_matrix.py
 
 prints the largest relative error of each method over the problems on which it is exact.
 """
@@ -44,10 +44,10 @@ def derivatives(problem, method):
     return every, loss, point
 
 
-def errors(problem, *, eager=False):
-    """{method: {transform: error}} of the methods that are exact on the problem: ‖a − b‖ / ‖b‖
-    with b by `Dense` (where it is singular, `PseudoInverse`)."""
-    names = [name for name in problem.methods if name in problem.exact]
+def errors(problem, only=None, *, eager=False):
+    """{method: {transform: error}} of the methods that are exact on the problem, or of some of
+    them: ‖a − b‖ / ‖b‖ with b by `Dense` (where it is singular, `PseudoInverse`)."""
+    names = [name for name in only or problem.methods if name in problem.exact]
     made = {name: derivatives(problem, problem.methods[name]) for name in names}
     reference = "dense" if "dense" in names else "pseudo-inverse"
     point = made[reference][2]
