@@ -1,5 +1,6 @@
 """Bad inputs at the command line and in Python, drawn by kind: each one sentence, and nothing
-written. 100 here; `OMD_LONG=1` draws 600 and prints a table by kind, another `OMD_SEED` others.
+written. 34 calls here; `OMD_LONG=1` draws 600 of both and prints a table by kind, another
+`OMD_SEED` others.
 """
 
 import collections
@@ -92,6 +93,8 @@ def probed(config):
     return folder.make_env(config, lanes=1).spec
 
 
+@pytest.mark.skipif(not LONG, reason="takes minutes: make attacks")
+@pytest.mark.stand_ins
 def test_bad_command_lines_are_one_sentence(base, monkeypatch, capsys):
     monkeypatch.chdir(base)
     monkeypatch.setattr(runs, "_train", accept)
@@ -112,6 +115,7 @@ def test_bad_command_lines_are_one_sentence(base, monkeypatch, capsys):
     report(table, bad)
 
 
+@pytest.mark.stand_ins
 def test_bad_calls_are_one_sentence(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runs, "_train", accept)
