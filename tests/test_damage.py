@@ -2,7 +2,7 @@
 the answer of the undamaged folder, or an answer with a sentence on what is missing. Never a
 traceback, never another answer without a word.
 
-A part of the uses runs here, all of them with OMD_LONG=1, which prints a table.
+With OMD_LONG=1 only; it prints a table. Full disks are tried always.
 """
 
 import collections
@@ -283,7 +283,7 @@ def uses(whole):
     for kind in COMMANDS:
         names = sorted(n for n in tree(whole / kind) if not n.endswith(".lock"))
         every += itertools.product([kind], names, DAMAGES, COMMANDS[kind])
-    return every if LONG else every[:: len(every) // 60]
+    return every
 
 
 @pytest.mark.skipif(not LONG, reason="takes minutes: make attacks")
