@@ -52,7 +52,7 @@ mutants: $(STAMP)  ## Plant mutations of formulas, one at a time; each must fail
 
 attacks: $(STAMP)  ## Fifty kills, 600 bad inputs, every damage to every stored file (long)
 	$(BIN)/python tests/kills.py 50
-	OMD_LONG=1 $(BIN)/python -m pytest -n 0 -s tests/test_bad_inputs.py tests/test_damage.py
+	OMD_LONG=1 $(BIN)/python -m pytest -n 0 -s tests/test_bad_inputs.py tests/test_damage.py tests/test_kills.py
 
 figures: $(STAMP)  ## Figures 2, 3 and 6 of the paper
 	$(BIN)/omd figure 2 3 6 --out figures

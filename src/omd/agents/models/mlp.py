@@ -71,7 +71,10 @@ class Deterministic(Model):
         }
 
     def dead_units(self, theta: PyTree, batch: Transition) -> Int[Array, "layers 2"]:
-        """Of all its networks; units that only pad the width don't count."""
+        """Of all its networks; units that only pad the width don't count. None where a subclass has
+        made another θ of them."""
+        if not isinstance(theta, dict):
+            return super().dead_units(theta, batch)
         x = self.inputs(batch)
         return jnp.concatenate([networks.dead_units(mlp, x) for mlp in theta.values()])
 
