@@ -161,7 +161,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(files.os, "replace", fail)
     with pytest.raises(InputError, match="disk full"):
-        style.save(Figure(), tmp_path, "f", [{"a": 1}], {})
+        style.save(style.new_figure(4, 3), tmp_path, "f", [{"a": 1}], {})
     assert [path.name for path in tmp_path.iterdir()] == ["f.png"]
     assert (tmp_path / "f.png").read_bytes() == b"old"
 
