@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, SupportsIndex
 
 from omd import catalogue, parts
@@ -123,7 +123,7 @@ class Config:
         0.99, "Discount factor γ, below 1.", low=0, high=1, open_high=True, lane=True, group=_INNER
     )
 
-    hidden: Widths | Sequence[int] | str | None = _by_learner(
+    hidden: Widths | Iterable[SupportsIndex] | str | None = _by_learner(
         "Units of the hidden layers of the learner's networks: 64 for two layers of 64, or a "
         "number a layer, 64x32x16 (one layer: 64x).",
         low=1,
@@ -132,7 +132,7 @@ class Config:
         most=MOST_LAYERS,
         group=_INNER,
     )
-    model_hidden: Widths | Sequence[int] | str | None = _by_learner(
+    model_hidden: Widths | Iterable[SupportsIndex] | str | None = _by_learner(
         "Units of the hidden layers of the model's networks, written like `hidden`.",
         low=1,
         high=MOST_UNITS,

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from omd.errors import InputError
 from omd.figures import phase, style
