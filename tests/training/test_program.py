@@ -161,7 +161,8 @@ def test_random_steps_explore_and_don_t_learn():
         np.testing.assert_array_equal(a, b)
     actions = np.asarray(after.replay.rows)[0, :50, 4]
     assert 10 < actions.sum() < 40
-    assert set(metrics) == {"reward", "finite"}
+    signs = {"q_beyond", "policy_saturation", "dead_units", "dead_share"}
+    assert set(metrics) == {"reward", "finite"} | signs
 
 
 def test_a_diverged_lane_is_seen_and_leaves_the_others_alone():
@@ -209,13 +210,14 @@ def test_a_chunk_can_be_a_part_of_a_larger_program():
 def test_boundaries_cut_at_evaluations_and_where_learning_starts():
     asked = Config(steps=25, evaluate_every=10, random_steps=4, batch_size=4)
     config = resolve(asked, DISCRETE)
+    # steps, whether they learn, whether an evaluation follows, the step after them
     assert boundaries(config, 0) == [
-        (4, False, False),
-        (10, True, True),
-        (20, True, True),
-        (25, True, True),
+        (4, False, False, 4),
+        (6, True, True, 10),
+        (10, True, True, 20),
+        (5, True, True, 25),
     ]
-    assert boundaries(config, 10) == [(20, True, True), (25, True, True)]
+    assert boundaries(config, 10) == [(10, True, True, 20), (5, True, True, 25)]
     assert boundaries(config, 25) == []
 
 
