@@ -19,7 +19,6 @@ from omd.runs import folder
 from omd.runs import run as runs
 
 LONG = bool(os.environ.get("OMD_LONG"))
-pytestmark = pytest.mark.skipif(not LONG, reason="takes minutes: make attacks")
 SEED = int(os.environ.get("OMD_SEED", "0"))
 COMMANDS, CALLS = 440, 160
 SMALL = {

@@ -136,8 +136,9 @@ def listing(what: str | None, name: str | None, out: pathlib.Path) -> None:
             _show_part(console, kind, name)
             return
     for section in SECTIONS if what is None else (plural[kind],):
+        lines = _lines(section, out, brief=what is None)
         console.print(f"[bold]{section}")
-        for line in _lines(section, out, brief=what is None):
+        for line in lines:
             console.print(f"  {line}", soft_wrap=True, markup=False)
 
 

@@ -14,7 +14,7 @@ from omd.sweeps import race, spec
 from omd.sweeps.engines import local
 from omd.sweeps.plan import Group, Machine
 from omd.sweeps.screen import display
-from omd.sweeps.store import SWEEP, Sweep
+from omd.sweeps.store import SWEEP, Sweep, check_empty
 
 Engine = Literal["local", "ray"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
@@ -81,6 +81,7 @@ def run(
             from omd.runs import files
 
             files.check_writable(path)
+            check_empty(path)
             _, groups, _, origin = plan(wanted.lanes, workers=workers, group_size=group_size)
             sweep = Sweep.create(path, wanted, groups, origin)
     if not missing(sweep) and not _next(sweep):

@@ -29,6 +29,16 @@ from omd.sweeps.plan import Group
 SWEEP, DONE, ERROR, PROGRESS = "sweep.json", "done.json", "error.json", "progress.json"
 
 
+def check_empty(path: pathlib.Path) -> None:
+    """Raises `InputError` where a new sweep's folder holds what is none of a sweep's."""
+    others = [p.name for p in path.glob("*") if not p.name.startswith(".")]
+    if others:
+        raise InputError(
+            f"{path} holds other things ({', '.join(sorted(others)[:3])}): choose a folder of its "
+            "own for the sweep"
+        )
+
+
 class Sweep:
     """An existing sweep's folder."""
 
@@ -70,12 +80,7 @@ class Sweep:
             path.mkdir(parents=True, exist_ok=True)
             with filelock.FileLock(path / ".lock"):
                 if not (path / SWEEP).exists():
-                    others = [p.name for p in path.iterdir() if not p.name.startswith(".")]
-                    if others:
-                        raise InputError(
-                            f"{path} holds other things ({', '.join(sorted(others)[:3])}): choose "
-                            "a folder of its own for the sweep"
-                        )
+                    check_empty(path)
                     values = {
                         "name": spec.name,
                         "about": spec.about,

@@ -212,6 +212,11 @@ def build(
     import gymnasium
 
     options = dict(arguments or {})
+    if "render_mode" in options:
+        raise InputError(
+            f"render_mode of {id!r} is {options['render_mode']!r}, but films choose it: leave it "
+            "out of the arguments of the environment"
+        )
     if render_mode is not None:
         options["render_mode"] = render_mode
     if callable(source) and not hasattr(source, "entry_point"):
