@@ -107,8 +107,11 @@ def test_the_buffer_holds_the_newest_and_a_minibatch_mixes_it_with_true_transiti
     np.testing.assert_array_equal(rollouts.mixed(now, true, 1.0, KEY).reward, -1.0)
 
 
-def test_ends_are_learned(build):
-    agent, state, hyper = build(objective="mle", rollout=1, learning_rate=1e-2, hidden=16)
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])  # one that needs the parameters too
+def test_ends_are_learned(build, optimizer):
+    agent, state, hyper = build(
+        objective="mle", rollout=1, learning_rate=1e-2, hidden=16, model_optimizer=optimizer
+    )
     context = agent.context(KEY, hyper)
     reached = jax.random.normal(KEY, (256, 3))
     blank = jnp.zeros(256)

@@ -35,7 +35,7 @@ class Rollouts(NamedTuple):
     ends: PyTree
     """Parameters of what tells ends; nothing where episodes never end."""
     moments: PyTree
-    """Adam's, for these."""
+    """The optimiser's, for these."""
 
 
 def init(key: Array, context: Context, spec: EnvSpec, settings: Settings) -> Rollouts:
@@ -65,7 +65,7 @@ def end_logits(ends: PyTree, reached: Float[Array, "batch obs"]) -> Float[Array,
 
 
 def learn_ends(kept: Rollouts, batch: Transition, context: Context) -> Rollouts:
-    """After one Adam step, at the model's rate, on the cross-entropy of the true transitions'
+    """After one step of the model's optimiser on the cross-entropy of the true transitions'
     terminations."""
     if kept.ends == ():
         return kept
@@ -75,7 +75,7 @@ def learn_ends(kept: Rollouts, batch: Transition, context: Context) -> Rollouts:
         labels = batch.terminated.astype(logits.dtype)
         return jnp.mean(optax.sigmoid_binary_cross_entropy(logits, labels))
 
-    updates, moments = context.optimizer.update(jax.grad(loss)(kept.ends), kept.moments)
+    updates, moments = context.optimizer.update(jax.grad(loss)(kept.ends), kept.moments, kept.ends)
     return kept._replace(ends=optax.apply_updates(kept.ends, updates), moments=moments)
 
 
