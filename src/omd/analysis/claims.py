@@ -3,6 +3,7 @@ difference or a level with its confidence interval."""
 
 from __future__ import annotations
 
+import functools
 import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -95,26 +96,26 @@ def _with(lanes: Lanes, objective: str, **more: Any) -> Lanes:
     return {**lanes, **more, "objective": objective}
 
 
-def _at_widths(widths: Sequence[int], one: str, other: str | None) -> list[Point]:
+def _at(
+    words: str, setting: str, values: Sequence[int], one: str, other: str | None
+) -> list[Point]:
+    """A point for each value of a setting, called by `words`."""
+
+    def lanes(objective: str, value: int) -> Lanes:
+        return _with(_PAPER, objective, **{setting: value})
+
     return [
         Point(
-            f"width {width}",
-            _with(_PAPER, one, model_hidden=width),
-            None if other is None else _with(_PAPER, other, model_hidden=width),
+            words.format(value),
+            lanes(one, value),
+            None if other is None else lanes(other, value),
         )
-        for width in widths
+        for value in values
     ]
 
 
-def _at_distractors(counts: Sequence[int], one: str, other: str | None) -> list[Point]:
-    return [
-        Point(
-            f"{count} distractors",
-            _with(_PAPER, one, distractors=count),
-            None if other is None else _with(_PAPER, other, distractors=count),
-        )
-        for count in counts
-    ]
+_at_widths = functools.partial(_at, "width {}", "model_hidden")
+_at_distractors = functools.partial(_at, "{} distractors", "distractors")
 
 
 _DEFAULT = _with(_PAPER, "omd", model_hidden=32)

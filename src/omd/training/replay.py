@@ -94,10 +94,9 @@ def windows(
 ) -> list[Transition]:
     """`size` minibatches: transitions of the lane drawn uniformly, the ones that were added after
     them, and so on. The buffer must hold `size` transitions or more."""
-    count, noise = replay.distractors.shape[-2:]
-    added = replay.added[lane]
-    held = jnp.minimum(added, count - (noise > 0))
-    first = (bits % (held - size + 1).astype(jnp.uint32)).astype(jnp.int32) + added - held
+    count, added = replay.distractors.shape[-2], replay.added[lane]
+    there = held(replay, lane).astype(added.dtype)
+    first = (bits % (there - size + 1).astype(jnp.uint32)).astype(jnp.int32) + added - there
     return [_at(replay, (first + i) % count, spec, lane) for i in range(size)]
 
 
