@@ -86,6 +86,11 @@ def commands_page() -> str:
                 for group in [g for g in (*GROUPS, "output") if g in groups]:
                     head = group[0].upper() + group[1:] if len(groups) > 1 else "Option"
                     lines += [f"| {head} | |", "|---|---|", *groups[group], ""]
+                if name == "figure":
+                    rows = [
+                        f"| `{one}` | {_escaped(text)} |" for one, text in cli.figure_rows(command)
+                    ]
+                    lines += ["| Figure | |", "|---|---|", *rows, ""]
     return "\n".join(lines)
 
 

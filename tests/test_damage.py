@@ -27,7 +27,8 @@ from killed import killed_at
 
 import omd
 from omd import cli
-from omd.figures import compare, learning_curve
+from omd.figures import figure_compare as compare
+from omd.figures import learning_curve
 from omd.figures.paper import figure_8
 from omd.reports import film, page
 from omd.runs import checkpoint, files, folder

@@ -9,6 +9,7 @@ OMD_SLOW_PAGES set.
 
 import dataclasses
 import importlib.util
+import inspect
 import os
 import pathlib
 import re
@@ -154,6 +155,11 @@ def execute(page, tmp_path, monkeypatch, capsys):
                 exec(compile(code, name_of(page), "exec"), names)
                 printed = capsys.readouterr().out
                 assert shown is None or printed == shown
+            elif ours := commands(code):
+                for words in ours:
+                    run(words, monkeypatch)
+                printed = capsys.readouterr().out
+                assert shown is None or shape(printed) == shape(shown)
             else:
                 done = subprocess.run(
                     ["bash", "-euo", "pipefail", "-c", code],
@@ -164,6 +170,42 @@ def execute(page, tmp_path, monkeypatch, capsys):
                 )
                 assert done.returncode == 0, f"{code}\n{done.stdout}{done.stderr}"
                 assert shown is None or shape(done.stdout) == shape(shown)
+
+
+def commands(code):
+    """The words of each command of a block where all are ours, without anything of the shell:
+    those run in this process, whose libraries and programs are there. Else nothing."""
+    lines = [shlex.split(x, comments=True) for x in code.replace("\\\n", " ").splitlines()]
+    lines = [words for words in lines if words]
+    plain = all(words[0].endswith("omd") and not SHELL & set("".join(words)) for words in lines)
+    return lines if plain else []
+
+
+def run(words, monkeypatch):
+    """One of our commands, which must end well."""
+    monkeypatch.setattr(sys, "argv", ["omd", *shortened(words[1:])])
+    code = 0
+    try:
+        cli.main()
+    except SystemExit as end:
+        code = end.code
+    assert not code, words
+
+
+SHELL = set("|&;<>$`*?~")
+
+
+def shortened(words):
+    """The command with less training: `SHORT` in place of what a reader is told to give."""
+    words = list(words)
+    if words and words[0] in SHORT and "--resume" not in words:
+        given = [str(value) for value in SHORT[words[0]]]
+        for name, value in zip(given[::2], given[1::2], strict=True):
+            if name in words and words[0] == "train":
+                words[words.index(name) + 1] = value
+            elif name not in words:
+                words += [name, value]
+    return words
 
 
 def check_files(page, tmp_path):
@@ -192,15 +234,9 @@ OCCASIONAL = re.compile("only where|written by `omd watch`")
 SHIM = f"""
 import sys
 from omd import cli
-words = sys.argv[1:]
-if words and words[0] in {tuple(SHORT)!r} and "--resume" not in words:
-    given = {SHORT!r}[words[0]]
-    for name, value in zip(given[::2], given[1::2]):
-        if name in words and words[0] == "train":
-            words[words.index(name) + 1] = str(value)
-        elif name not in words:
-            words += [name, str(value)]
-sys.argv[1:] = words
+SHORT = {SHORT!r}
+{inspect.getsource(shortened)}
+sys.argv[1:] = shortened(sys.argv[1:])
 cli.main()
 """
 

@@ -17,7 +17,7 @@ import click
 
 from omd import catalogue, memory
 from omd.config import GROUPS, SETTINGS, Config, defaults, read
-from omd.errors import DISTRIBUTION, InputError, Notice, closest
+from omd.errors import DISTRIBUTION, InputError, Notice
 
 
 class _Option(click.Option):
@@ -261,83 +261,56 @@ def list_(what: str | None, name: str | None, out: str) -> None:
     report.listing(what, name, pathlib.Path(out))
 
 
-@program.command()
-@click.argument(
-    "numbers", metavar="{1|2|3|4|5|6|7|8|compare|phase|claims}...", nargs=-1, required=True
-)
+class _Figures(click.Command):
+    """A command whose help shows each figure with the options that it takes."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_options(ctx, formatter)
+        with formatter.section("Figures, and the options that each takes"):
+            formatter.write_dl(figure_rows(self))
+
+
+def figure_rows(command: click.Command) -> list[tuple[str, str]]:
+    """Each figure with its purpose and its options."""
+    from omd.figures import shipped
+
+    flags = {one.name: one.opts[0] for one in command.params}
+    rows = []
+    for name in shipped.places():
+        taken = [flags[option] for option in shipped.options(name) if option in flags]
+        rows.append((name, f"{shipped.purpose(name)} ({', '.join(taken)})"))
+    return rows
+
+
+@program.command(cls=_Figures)
+@click.argument("figures", metavar="FIGURE...", nargs=-1, required=True)
 @click.option("--out", default="figures", show_default=True, help="Folder for the files.")
 @click.option(
-    "--budget", default="paper", show_default=True, help="smoke, quick (1, 4, 5, 7) or paper."
+    "--budget", metavar="NAME", help="smoke, paper, or, for sweeps, quick.  [default: paper]"
 )
-@click.option(
-    "--projection", default="ball", show_default=True, help="ball or reference (2, 3, 6)."
-)
-@click.option(
-    "--seeds", default=10, show_default=True, help="Seeds of each point (2, 3, 6, phase)."
-)
-@click.option(
-    "--sweep",
-    "sweeps",
-    multiple=True,
-    metavar="FOLDER",
-    help="Sweeps to draw (1, 4, 5, 7, compare, claims).",
-)
-@click.option("--engine", default="local", show_default=True, help="local or ray (1, 4, 5, 7).")
-@click.option("--workers", type=int, help="Groups at a time (1, 4, 5, 7).")
-@click.option("--run", "runs", multiple=True, metavar="FOLDER", help="Runs to draw (8, claims).")
-def figure(
-    numbers: tuple[str, ...],
-    out: str,
-    budget: str,
-    projection: str,
-    seeds: int,
-    sweeps: tuple[str, ...],
-    engine: str,
-    workers: int | None,
-    runs: tuple[str, ...],
-) -> None:
-    """Make figures of the paper.
+@click.option("--projection", metavar="NAME", help="ball or reference.  [default: ball]")
+@click.option("--seeds", type=int, metavar="N", help="Seeds of each point.  [default: 10]")
+@click.option("--sweep", "sweeps", multiple=True, metavar="FOLDER", help="Sweeps to draw.")
+@click.option("--engine", metavar="NAME", help="local or ray.  [default: local]")
+@click.option("--workers", type=int, metavar="N", help="Groups at a time.")
+@click.option("--run", "runs", multiple=True, metavar="FOLDER", help="Runs to draw.")
+def figure(figures: tuple[str, ...], out: str, **given: Any) -> None:
+    """Make figures of the paper, and some beyond it.
 
-    Each is written as PNG, PDF, a CSV of its numbers and a JSON of its settings.
-    Figures 1, 4, 5 and 7 are drawn from the sweeps given; without any, those of the budget run as
-    far as they are missing, in sweeps/NAME. Figure 8 is drawn from the runs given. `compare` sets
-    the objectives of the sweeps given side by side, over all environments and misspecifications.
-    `phase` shows for small MDPs at which capacity, and with how many distractors, it matters what a
-    model is trained for. `claims` writes the table of the paper's claims, from the sweeps and runs
-    given.
+    Each is written as PNG, PDF, a CSV of its numbers and a JSON of its settings. Those that are
+    drawn from sweeps take the folders given; without any, the sweeps of the budget run as far as
+    they are missing, in sweeps/NAME.
     """
-    import importlib
-
-    for number in numbers:
-        closest("figure", number, (*TABULAR, *SWEPT, "8", *OTHERS))
-    if runs and not {"8", CLAIMS} & set(numbers):
-        raise InputError(f"--run goes with figure 8 and {CLAIMS}: leave it out")
-    if "8" in numbers and not runs:
-        raise InputError("figure 8 and --run FOLDER go together: give the folders of runs")
-    if sweeps and not {*SWEPT, COMPARE, CLAIMS} & set(numbers):
-        with_sweeps = ", ".join((*SWEPT, COMPARE, CLAIMS))
-        raise InputError(f"--sweep goes with figures {with_sweeps}: leave it out")
+    from omd.figures import shipped
     from omd.runs import files
 
+    asked = click.get_current_context().command.params
+    flags = {one.name or "": f"{one.opts[0]} {one.metavar}" for one in asked}
+    options = {name: value for name, value in given.items() if value not in (None, ())}
+    makers = shipped.plan(figures, options, flags, lambda line: print(line, file=sys.stderr))
     files.check_writable(pathlib.Path(out))
-    for number in numbers:
-        options: dict[str, Any] = {"projection": projection, "seeds": seeds}
-        options["progress"] = lambda line: print(line, file=sys.stderr)
-        if number in SWEPT:
-            options = {"sweeps": sweeps, "engine": engine, "workers": workers}
-        options["budget"] = budget
-        if number == COMPARE:
-            options = {"sweeps": sweeps}
-        if number == "8":
-            options = {"runs": runs}
-        if number == CLAIMS:
-            options = {"sweeps": sweeps, "runs": runs}
-        if number == PHASE:
-            del options["projection"]
-        module = importlib.import_module(
-            f"omd.figures.{OTHERS.get(number, f'paper.figure_{number}')}"
-        )
-        for path in module.make(pathlib.Path(out), **options):
+    for make in makers:
+        for path in make(pathlib.Path(out)):
             print(path)
 
 
@@ -353,12 +326,6 @@ def report_(folder: str, out: str | None) -> None:
     from omd.reports import page
 
     print(page.write(folder, out))
-
-
-TABULAR, SWEPT = ("2", "3", "6"), ("1", "4", "5", "7")
-COMPARE, PHASE, CLAIMS = "compare", "phase", "claims"
-OTHERS = {COMPARE: "compare", PHASE: "phase", CLAIMS: "paper.claimed"}
-"""What is no figure of the paper, and the module that draws or writes it."""
 
 
 @program.command()

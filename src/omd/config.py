@@ -341,7 +341,7 @@ def layers_of(widths: Widths) -> tuple[int, ...]:
 def defaults(one: parts.Setting) -> str:
     """What a setting's default is, by learner where that matters, for `--help`."""
     if not one.metadata.get("by_learner"):
-        return "" if one.default is None else str(one.default or "")
+        return "" if one.default is None or one.default == () else str(one.default)
     found: dict[str, list[str]] = {}
     for name, learner in catalogue.entries("learner").items():
         value = learner.defaults[one.name]

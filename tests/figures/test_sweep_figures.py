@@ -8,8 +8,9 @@ import pytest
 
 import omd
 from omd.analysis import claims
-from omd.figures import compare, overview
-from omd.figures.paper import claimed, figure_4, figure_5, figure_7
+from omd.figures import figure_compare as compare
+from omd.figures import overview
+from omd.figures.paper import figure_4, figure_5, figure_7, figure_claims
 from omd.figures.paper import swept as sweeps
 from omd.reports import page
 from omd.reports.paper_settings import differences
@@ -228,7 +229,7 @@ def test_the_table_of_claims_has_both_measures_and_what_was_not_run(tmp_path):
     text = claims.write(list(found.values()), tmp_path, "claims")[1].read_text()
     assert len(text.splitlines()) == len(found) + 2
     with pytest.raises(omd.InputError, match="give --sweep FOLDER or --run FOLDER"):
-        claimed.make(tmp_path)
+        figure_claims.make(tmp_path)
 
 
 def test_the_comparison_is_drawn_from_sweeps(folder, tmp_path, monkeypatch):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from omd.errors import InputError
-from omd.figures import phase, style
+from omd.figures import figure_phase as phase
+from omd.figures import style
 from omd.figures.curves import table
 from omd.runs import files
 
@@ -36,7 +37,7 @@ def smoke(tmp_path_factory):
             said = []
             module = importlib.import_module(f"omd.figures.paper.figure_{number}")
             paths = module.make(
-                out, budget="smoke", projection=projection, seeds=3, progress=said.append
+                out, budget="smoke", projection=projection, seeds=3, say=said.append
             )
             made[number, projection] = out, paths, said
         return made[number, projection]
@@ -178,7 +179,7 @@ def test_the_phase_diagram_is_where_by_hand(tmp_path):
     mdp = phase.task(1, 2)
     assert mdp.num_states == 2 * phase.STATES
     said = []
-    paths = phase.make(tmp_path, budget="smoke", seeds=2, progress=said.append)
+    paths = phase.make(tmp_path, budget="smoke", seeds=2, say=said.append)
     assert {path.suffix for path in paths} == {".png", ".pdf", ".csv", ".json"}
     with (tmp_path / "phase.csv").open(newline="") as file:
         table = list(csv.DictReader(file))

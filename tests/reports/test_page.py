@@ -38,6 +38,19 @@ def test_the_page_escapes_what_it_quotes(figures):
     assert "3.5 [1.25, 6]" in text
 
 
+def test_figures_with_a_name_stand_in_the_page_too(figures):
+    style.save(style.new_figure(1, 1), figures, "phase", [{"x": 1}], {"settings": {"seeds": 2}})
+    text = page.write(figures).read_text()
+    assert text.index("<h2>Figure 4</h2>") < text.index("<h2>Figure phase</h2>")
+
+
+def test_lanes_of_a_sweep_are_called_by_their_settings():
+    frame = pd.DataFrame(
+        {"lane": [0, 0, 1], "seed": [3, 3, 4], "tau": [0.01, 0.01, np.nan], "env": ["x"] * 3}
+    )
+    assert page.names_of(frame, ["tau"]) == {0: "tau=0.01 seed=3", 1: "seed=4"}
+
+
 @pytest.mark.skipif(BROWSER is None, reason="there is no chromium to open the page in")
 def test_a_browser_shows_pictures_and_tables(figures):
     path = page.write(figures)

@@ -49,7 +49,14 @@ def init(key: Array, context: Context, spec: EnvSpec, settings: Settings) -> Rol
     ends: PyTree = ()
     moments: PyTree = ()
     if settings.rollout_ends == "learned":
-        ends = networks.orthogonal_mlp(key, spec.observation_size, 1, settings.hidden, dtype)
+        ends = networks.orthogonal_mlp(
+            key,
+            spec.observation_size,
+            1,
+            settings.hidden,
+            dtype,
+            activation=settings.model_activation,
+        )
         moments = context.optimizer.init(ends)
     return Rollouts(
         Transition(observation, action, reward, observation, ended),

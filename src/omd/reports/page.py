@@ -8,7 +8,6 @@ import json
 import math
 import os
 import pathlib
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +18,7 @@ import pandas as pd
 from omd.analysis import frames
 from omd.analysis.statistics import aggregate
 from omd.errors import InputError, in_a_line
-from omd.figures import learning_curve, overview
+from omd.figures import learning_curve, overview, shipped
 from omd.figures.paper.swept import shared_settings
 from omd.reports.paper_settings import differences
 from omd.runs import files, stored, symptoms
@@ -47,12 +46,12 @@ def write(folder: str | os.PathLike, out: str | os.PathLike | None = None) -> pa
         content = of_run(load(folder))
     elif (folder / SWEEP).exists():
         content = of_sweep(Sweep(folder))
-    elif figures := sorted(folder.glob("figure-*.json")):
+    elif figures := _records(folder):
         content = of_figures(folder, figures)
     else:
         raise InputError(
-            f"{folder} holds no {stored.CONFIG}, no {SWEEP} and no figure-*.json: name the folder "
-            "of a run or a sweep, or one that `omd figure` wrote"
+            f"{folder} holds no {stored.CONFIG}, no {SWEEP} and no figure with its .json: name the "
+            "folder of a run or a sweep, or one that `omd figure` wrote"
         )
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_template),
@@ -69,6 +68,12 @@ def write(folder: str | os.PathLike, out: str | os.PathLike | None = None) -> pa
 
 def _template(name: str) -> str:
     return (importlib.resources.files(__package__) / name).read_text("utf-8")
+
+
+def _records(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The JSON of each figure in a folder: of the paper's, and of those that have names."""
+    known = [*folder.glob("figure-*.json"), *(folder / f"{n}.json" for n in shipped.places())]
+    return sorted(path for path in known if path.exists())
 
 
 def of_run(run: Run) -> dict[str, Any]:
@@ -185,10 +190,10 @@ def of_sweep(sweep: Sweep) -> dict[str, Any]:
     missing = len(sweep.lanes) - len(finals)
     if missing:
         problems.insert(0, f"{missing} of {len(sweep.lanes)} lanes are not finished")
-    diverged = frame[frame["status"] == "diverged"].drop_duplicates("lane")
-    for lane in diverged.itertuples():
-        problems.append(f"lane {lane.lane} (seed {lane.seed}): its numbers stopped being finite")
-    problems += symptoms.sentences(frame, by="lane")
+    named = frame.assign(lane=frame["lane"].map(names_of(frame, varied)))
+    for name in named.loc[named["status"] == "diverged", "lane"].unique():
+        problems.append(f"lane {name}: its numbers stopped being finite")
+    problems += symptoms.sentences(named, by="lane")
     return {
         "title": f"Sweep {sweep.name}",
         "about": sweep.about,
@@ -201,6 +206,16 @@ def of_sweep(sweep: Sweep) -> dict[str, Any]:
     }
 
 
+def names_of(frame: pd.DataFrame, varied: list[str]) -> dict[int, str]:
+    """What tells each lane from the others: the settings that differ, and its seed."""
+    lanes = frame.drop_duplicates("lane")
+    columns = [*varied, "seed"]
+    return {
+        lane: " ".join(f"{k}={_shown(v)}" for k, v in zip(columns, row, strict=True) if _shown(v))
+        for lane, row in zip(lanes["lane"], lanes[columns].itertuples(index=False), strict=True)
+    }
+
+
 def of_figures(folder: pathlib.Path, records: list[pathlib.Path]) -> dict[str, Any]:
     """Content of the page of all figures in a folder."""
     sections: list[dict[str, Any]] = []
@@ -210,7 +225,8 @@ def of_figures(folder: pathlib.Path, records: list[pathlib.Path]) -> dict[str, A
     for path in records:
         record = files.read_json(path)
         stem = path.stem
-        number = re.sub(r"\D", "", stem)
+        name = stem.removeprefix("figure-")
+        sweeps = record.get("sweeps", [])
         picture, tables = path.with_suffix(".png"), []
         for kind in ("claims", "aggregates"):
             if (csv := path.with_name(f"{stem}-{kind}.csv")).exists():
@@ -218,8 +234,8 @@ def of_figures(folder: pathlib.Path, records: list[pathlib.Path]) -> dict[str, A
         mine = record.get("settings", {})
         sections.append(
             {
-                "title": f"Figure {number}",
-                "text": "; ".join(s["about"] for s in record.get("sweeps", []) if s.get("about")),
+                "title": f"Figure {name}",
+                "text": "; ".join(s["about"] for s in sweeps if s.get("about")),
                 "pictures": [_inline(picture.read_bytes(), "png")] if picture.exists() else [],
                 "tables": [
                     *tables,
@@ -235,8 +251,8 @@ def of_figures(folder: pathlib.Path, records: list[pathlib.Path]) -> dict[str, A
                 old = settings.get(name, [])
                 new = value if isinstance(value, list) else [value]
                 settings[name] = [*old, *(v for v in new if v not in old)]
-        versions |= {f"figure {number}": _versions(record)}
-        facts.append(f"figure {number}")
+        versions |= {f"figure {name}": _versions(record)}
+        facts.append(f"figure {name}")
     return {
         "title": "Figures",
         "about": "What omd figure wrote into one folder.",

@@ -101,7 +101,7 @@ def run_both(
     omd: Objective,
     projection: str,
     setting: Settings,
-    progress: Progress | None,
+    say: Progress | None,
 ) -> tuple[dict[str, Runs], Truth]:
     """({"OMD": runs, "MLE": runs}, the truth); OMD with the objective given.
 
@@ -114,10 +114,10 @@ def run_both(
     def job(label: str) -> Runs:
         with jax.enable_x64(True):
             runs = run(labels[label], setting)
-        if progress is not None:
+        if say is not None:
             finite = np.isfinite(runs.bound)
             converged = int(np.sum(runs.columns["status"][finite] == "converged"))
-            progress(f"{label}: {converged} of {int(finite.sum())} lanes converged")
+            say(f"{label}: {converged} of {int(finite.sum())} lanes converged")
         return runs
 
     # in threads, so that one compiles while another runs

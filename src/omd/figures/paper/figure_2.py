@@ -27,7 +27,7 @@ def make(
     budget: str = "paper",
     projection: str = "ball",
     seeds: int = 10,
-    progress: Progress | None = None,
+    say: Progress | None = None,
 ) -> list[Path]:
     """Writes figure-2.png, .pdf, .csv and .json into `out`; returns their paths.
 
@@ -36,7 +36,7 @@ def make(
     check_options(budget, projection, seeds)
     start = time.perf_counter()
     setting = settings(budget, seeds)
-    runs, truth = run_both(RETURN, projection, setting, progress)
+    runs, truth = run_both(RETURN, projection, setting, say)
     rows = [
         row
         for label, run in runs.items()

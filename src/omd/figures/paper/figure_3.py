@@ -38,7 +38,7 @@ def make(
     budget: str = "paper",
     projection: str = "ball",
     seeds: int = 10,
-    progress: Progress | None = None,
+    say: Progress | None = None,
 ) -> list[Path]:
     """Writes figure-3.png, .pdf, .csv and .json into `out`; returns their paths.
 
@@ -47,7 +47,7 @@ def make(
     check_options(budget, projection, seeds)
     start = time.perf_counter()
     setting = settings(budget, seeds)
-    runs, truth = run_both(BELLMAN_ERROR, projection, setting, progress)
+    runs, truth = run_both(BELLMAN_ERROR, projection, setting, say)
     with jax.enable_x64(True):
         measured = {label: _measure(label, run, truth) for label, run in runs.items()}
     rows = [row for label, run in runs.items() for row in run.rows(label, **measured[label])]

@@ -66,7 +66,7 @@ def make(
     budget: str = "paper",
     projection: str = "ball",
     seeds: int = 10,
-    progress: Progress | None = None,
+    say: Progress | None = None,
 ) -> list[Path]:
     """Writes figure-6.png, .pdf, .csv and .json into `out`; returns their paths.
 
@@ -87,8 +87,8 @@ def make(
     with jax.enable_x64(True):
         end = _run(exact, sigma, seed, setting, projection)
     status = statuses(np.asarray(end.status))
-    if progress is not None:
-        progress(f"OMD: {int(np.sum(status != 'non_finite'))} of {len(status)} lanes are finite")
+    if say is not None:
+        say(f"OMD: {int(np.sum(status != 'non_finite'))} of {len(status)} lanes are finite")
     rows = [
         {
             "hypergradient": HYPERGRADIENTS[0] if exact[i] else HYPERGRADIENTS[1],

@@ -57,7 +57,7 @@ def settings(budget: str, seeds: int) -> Settings:
 
 
 def make(
-    out: Path, *, budget: str = "paper", seeds: int = 10, progress: Progress | None = None
+    out: Path, *, budget: str = "paper", seeds: int = 10, say: Progress | None = None
 ) -> list[Path]:
     """Writes phase.png, .pdf, .csv and .json into `out`; returns their paths.
 
@@ -74,8 +74,8 @@ def make(
         for count in setting.distractors:
             for seed in range(1, setting.seeds + 1):
                 rows += _cell(task(seed, count), count, seed, setting)
-            if progress is not None:
-                progress(f"{count} distracting states: {setting.seeds} MDPs")
+            if say is not None:
+                say(f"{count} distracting states: {setting.seeds} MDPs")
     figure = _draw(rows, setting, budget)
     record = {
         "figure": "phase",

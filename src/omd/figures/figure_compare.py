@@ -21,7 +21,7 @@ from omd.runs import files
 THRESHOLDS = np.linspace(0, 1, 41)
 
 
-def make(out: Path, *, sweeps: Sequence[str | Path] = (), **options: object) -> list[Path]:
+def make(out: Path, *, sweeps: Sequence[str | Path] = ()) -> list[Path]:
     """Writes compare.png, .pdf, .csv, .json, tables of interquartile means, of the probability of
     improvement and of profiles, and the scores for rliable (.npz) and marl-eval (.json).
 
