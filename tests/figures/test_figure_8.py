@@ -1,15 +1,18 @@
 import csv
+import types
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from omd.analysis.frames import results
 from omd.config import Config
 from omd.errors import InputError
 from omd.figures.paper import figure_8
 from omd.runs import files, stored
 from omd.runs.run import load
 from omd.settings import resolve
+from omd.sweeps import race
 from omd.types import EnvSpec
 
 
@@ -113,6 +116,39 @@ def test_runs_that_don_t_go_together_are_refused(run, tmp_path):
         figure_8.make(tmp_path / "out", runs=[first, run("d", distractors=32, tau=0.1)])
     with pytest.raises(InputError, match=r"seed 1 of objective 'omd'.* is in two runs"):
         figure_8.make(tmp_path / "out", runs=[first, run("c", seeds=(1, 2))])
-    with pytest.raises(InputError, match="no run with an evaluation"):
+    with pytest.raises(InputError, match="figure 8 and --run FOLDER go together"):
         figure_8.make(tmp_path / "out", runs=[])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.stand_ins
+def test_a_race_is_drawn_with_a_curve_for_each_hypergradient(run, tmp_path, monkeypatch):
+    lanes = {
+        "identity": {"hypergradient": "identity"},
+        "raced": {"hypergradient": "gauss-newton", "offset": 9.0, "learning_rate": 1e-4},
+        "chose": {"hypergradient": "gauss-newton", "offset": 99.0},
+        "mle": {"objective": "mle"},
+    }
+    found = []
+    for number, (name, settings) in enumerate(lanes.items()):
+        one = results(run(name, seeds=(0,), **settings)).assign(lane=number)
+        found.append(one.assign(purpose="choice" if name == "chose" else "report"))
+    monkeypatch.setattr(figure_8, "results", lambda _: pd.concat(found, ignore_index=True))
+    monkeypatch.setattr(figure_8, "Sweep", lambda _: sweep)
+    point = types.SimpleNamespace(race=race.Race(("learning_rate",), 1, 1, 1))
+    sweep = types.SimpleNamespace(
+        path=tmp_path, points=[point], lanes=[0] * 5, name="raced", about="", provenance={}
+    )
+    drawn, noted = [], []
+    real, caption = figure_8._points, figure_8.caption
+    monkeypatch.setattr(
+        figure_8, "_points", lambda axes, *rest: (real(axes, *rest), drawn.append(axes))
+    )
+    monkeypatch.setattr(figure_8, "caption", lambda f, text: (noted.append(text), caption(f, text)))
+    figure_8.make(tmp_path / "out", sweeps=[tmp_path])
+    left = {c.get_label(): c.lines[0].get_ydata() for c in drawn[0].containers}
+    # steps 55, 60, …, 100
+    assert left.keys() == {"OMD, identity", "OMD, gauss-newton", "MLE"}
+    np.testing.assert_allclose([left[k][0] for k in sorted(left)], [77.5, 86.5, 77.5])
+    assert "learning rate: chosen at each point by a race" in noted[0]
+    assert "Unfinished: 1 lanes of raced" in noted[0]

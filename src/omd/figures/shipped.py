@@ -1,7 +1,6 @@
 """What `omd figure` can make, found by the names of files: `figure_NAME.py` in this room.
 
-Each of them has a function `make(out, *, …)`. Its parameters are the options that the figure takes:
-one without a default must be given.
+Each of them has a function `make(out, *, …)`. Its parameters are the options that the figure takes.
 """
 
 from __future__ import annotations
@@ -43,11 +42,9 @@ def purpose(name: str) -> str:
     return " ".join(first.split()).removeprefix(f"Figure {name}: ").rstrip(".")
 
 
-def options(name: str) -> dict[str, object]:
-    """The parameters of a figure's `make` with their defaults; `inspect.Parameter.empty` for one
-    that must be given."""
-    _, *rest = inspect.signature(module(name).make).parameters.values()
-    return {one.name: one.default for one in rest}
+def options(name: str) -> list[str]:
+    """The parameters of a figure's `make` beside the folder."""
+    return list(inspect.signature(module(name).make).parameters)[1:]
 
 
 def plan(
@@ -59,8 +56,7 @@ def plan(
     """For each figure what makes it in a folder, with those of the options given that it takes.
 
     `flags` is how each option is written on the command line, `say` what shows a line of progress.
-    Raises `InputError` for an unknown figure, for an option that none of them takes, and for a
-    figure that lacks what it must be given.
+    Raises `InputError` for an unknown figure, and for an option that none of them takes.
     """
     takes = {name: options(name) for name in names}
     for option in given:
@@ -68,10 +64,6 @@ def plan(
             others = [name for name in places() if option in options(name)]
             words = " or ".join(filter(None, (", ".join(others[:-1]), others[-1])))
             raise InputError(f"{flags[option]} goes with figure {words}: leave it out")
-    for name, mine in takes.items():
-        for option, default in mine.items():
-            if default is inspect.Parameter.empty and option not in given:
-                raise InputError(f"figure {name} and {flags[option]} go together: give both")
     passed = {**given, "say": say}
     return [
         functools.partial(module(name).make, **{k: passed[k] for k in mine if k in passed})
