@@ -12,7 +12,7 @@ FAST := $(SHORT) tests/test_rooms.py tests/test_compilation.py tests/implicit/te
 	tests/implicit/test_registry.py tests/tabular/test_mdp.py tests/tabular/test_constructors.py \
 	tests/envs/test_make.py tests/sweeps/test_spec.py
 
-.PHONY: help train test test-fast test-oldest lint docs pages wheel figures mutants attacks clean
+.PHONY: help train test test-fast test-oldest lint docs wheel figures mutants attacks clean
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -40,9 +40,6 @@ lint: $(STAMP)  ## Linter, formatter and type checker
 docs: $(STAMP)  ## Build the site into site/, strictly
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
-
-pages: $(STAMP)  ## Run the code of all pages, those that take long too
-	OMD_SLOW_PAGES=1 $(BIN)/python -m pytest -n auto tests/test_site.py
 
 wheel: $(STAMP)  ## Build sdist and wheel, install the wheel elsewhere and train with it
 	.ci/wheel $(BIN)/python

@@ -2,9 +2,8 @@
 
 Blocks of a page run in order, `python` in one namespace, `bash` in the same folder, which is new
 and empty. A `text` block is what the block before it prints; in what a command prints, numbers may
-differ. Training is shortened. `<!-- skip: why -->` before a block: it can't run here, and only the
-options of its commands are checked. `<!-- slow -->` in a page: `make pages` runs it, with
-OMD_SLOW_PAGES set.
+differ. Training is shortened (`SHORT`). `<!-- skip: why -->` before a block: it can't run here, and
+only the options of its commands are checked.
 """
 
 import dataclasses
@@ -26,6 +25,7 @@ import pytest
 import omd
 from omd import catalogue, cli, parts
 from omd.config import SETTINGS
+from omd.runs import folder as run_folder
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -34,7 +34,7 @@ SHORT = {
         "--steps",
         240,
         "--random-steps",
-        60,
+        80,  # up to an evaluation, so that there is one program that learns
         "--batch-size",
         16,
         "--evaluate-every",
@@ -65,6 +65,25 @@ def site():
 @pytest.fixture(scope="module")
 def generated():
     return site().pages()
+
+
+@pytest.fixture(scope="module")
+def programs():
+    """Those of all pages by their settings."""
+    return {}
+
+
+@pytest.fixture
+def kept_programs(monkeypatch, programs):
+    """Runs of the same settings in environments that are written in JAX, which have no state of
+    their own, share one program: it compiles once."""
+    make = run_folder.program_of
+
+    def program_of(config, lanes=None):
+        made = make(config, lanes)
+        return made if made.env.on_host else programs.setdefault((made.config, lanes), made)
+
+    monkeypatch.setattr(run_folder, "program_of", program_of)
 
 
 @pytest.fixture
@@ -109,16 +128,10 @@ def blocks(page):
     return found
 
 
-def is_slow(page):
-    return "<!-- slow -->" in page.read_text(encoding="utf-8")
-
-
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=name_of)
 def test_code_of_a_page_runs_and_prints_what_it_shows(
-    page, tmp_path, short_training, monkeypatch, capsys
+    page, tmp_path, short_training, kept_programs, monkeypatch, capsys
 ):
-    if is_slow(page) != bool(os.environ.get("OMD_SLOW_PAGES")):
-        pytest.skip("`make pages` runs the slow pages, `make test` the others")
     execute(page, tmp_path, monkeypatch, capsys)
     if name_of(page) == "docs/reference/files.md":
         check_files(page, tmp_path)
@@ -173,16 +186,29 @@ def execute(page, tmp_path, monkeypatch, capsys):
 
 
 def commands(code):
-    """The words of each command of a block where all are ours, without anything of the shell:
-    those run in this process, whose libraries and programs are there. Else nothing."""
-    lines = [shlex.split(x, comments=True) for x in code.replace("\\\n", " ").splitlines()]
-    lines = [words for words in lines if words]
-    plain = all(words[0].endswith("omd") and not SHELL & set("".join(words)) for words in lines)
-    return lines if plain else []
+    """The words of each command of a block where all are ours, without anything of the shell, or
+    what `make` would run: those run in this process, whose libraries are there. Else nothing."""
+    found = []
+    for line in code.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        if words[:1] == ["make"]:
+            makes = subprocess.run(["make", "-n", *words[1:]], capture_output=True, check=True)
+            found += [["echo", *made.split()] for made in makes.stdout.decode().splitlines()]
+        elif words:
+            found.append(words)
+    known = ("omd", ".venv/bin/omd")
+    plain = all(
+        (words[1] if words[0] == "echo" else words[0]) in known and not SHELL & set("".join(words))
+        for words in found
+    )
+    return found if plain else []
 
 
 def run(words, monkeypatch):
-    """One of our commands, which must end well."""
+    """One of our commands, which must end well; `make` shows it first."""
+    if words[0] == "echo":
+        words = words[1:]
+        print(*words)
     monkeypatch.setattr(sys, "argv", ["omd", *shortened(words[1:])])
     code = 0
     try:
