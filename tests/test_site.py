@@ -224,7 +224,8 @@ SHELL = set("|&;<>$`*?~")
 def shortened(words):
     """The command with less training: `SHORT` in place of what a reader is told to give."""
     words = list(words)
-    if words and words[0] in SHORT and "--resume" not in words:
+    begun = "--resume" in words or (words[:1] == ["sweep"] and os.path.isdir(words[1]))
+    if words and words[0] in SHORT and not begun:
         given = [str(value) for value in SHORT[words[0]]]
         for name, value in zip(given[::2], given[1::2], strict=True):
             if name in words and words[0] == "train":
@@ -258,6 +259,7 @@ OCCASIONAL = re.compile("only where|written by `omd watch`")
 
 
 SHIM = f"""
+import os
 import sys
 from omd import cli
 SHORT = {SHORT!r}

@@ -48,7 +48,7 @@ def test_lanes_of_a_sweep_are_called_by_their_settings():
     frame = pd.DataFrame(
         {"lane": [0, 0, 1], "seed": [3, 3, 4], "tau": [0.01, 0.01, np.nan], "env": ["x"] * 3}
     )
-    assert page.names_of(frame, ["tau"]) == {0: "tau=0.01 seed=3", 1: "seed=4"}
+    assert page.names_of(frame, ["tau", "seed"]) == {0: "tau=0.01 seed=3", 1: "seed=4"}
 
 
 @pytest.mark.skipif(BROWSER is None, reason="there is no chromium to open the page in")

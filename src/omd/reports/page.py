@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import importlib.resources
-import json
 import math
 import os
 import pathlib
@@ -190,9 +189,13 @@ def of_sweep(sweep: Sweep) -> dict[str, Any]:
     missing = len(sweep.lanes) - len(finals)
     if missing:
         problems.insert(0, f"{missing} of {len(sweep.lanes)} lanes are not finished")
-    named = frame.assign(lane=frame["lane"].map(names_of(frame, varied)))
-    for name in named.loc[named["status"] == "diverged", "lane"].unique():
-        problems.append(f"lane {name}: its numbers stopped being finite")
+    points = frame["lane"].map(names_of(frame, varied))
+    lost = frame[frame["status"] == "diverged"].drop_duplicates("lane")
+    for point, lanes in lost.groupby(points):
+        seeds = ", ".join(map(str, sorted(lanes["seed"])))
+        where = f"{point}: seed {seeds}" if point else f"seed {seeds}"
+        problems.append(f"{where}: numbers stopped being finite")
+    named = frame.assign(lane=frame["lane"].map(names_of(frame, [*varied, "seed"])))
     problems += symptoms.sentences(named, by="lane")
     return {
         "title": f"Sweep {sweep.name}",
@@ -206,13 +209,12 @@ def of_sweep(sweep: Sweep) -> dict[str, Any]:
     }
 
 
-def names_of(frame: pd.DataFrame, varied: list[str]) -> dict[int, str]:
-    """What tells each lane from the others: the settings that differ, and its seed."""
-    lanes = frame.drop_duplicates("lane")
-    columns = [*varied, "seed"]
+def names_of(frame: pd.DataFrame, columns: list[str]) -> dict[int, str]:
+    """What each lane is called: these of its settings."""
+    lanes = frame.drop_duplicates("lane").set_index("lane")
     return {
-        lane: " ".join(f"{k}={_shown(v)}" for k, v in zip(columns, row, strict=True) if _shown(v))
-        for lane, row in zip(lanes["lane"], lanes[columns].itertuples(index=False), strict=True)
+        lane: " ".join(f"{name}={_shown(row[name])}" for name in columns if _shown(row[name]))
+        for lane, row in lanes.iterrows()
     }
 
 
@@ -261,7 +263,9 @@ def of_figures(folder: pathlib.Path, records: list[pathlib.Path]) -> dict[str, A
         "sections": sections,
         "settings": {},
         "differences": differences(settings) if settings else [],
-        "versions": {k: json.dumps(v) for k, v in versions.items()},
+        "versions": {
+            name: ", ".join(f"{k} {v}" for k, v in mine.items()) for name, mine in versions.items()
+        },
     }
 
 
