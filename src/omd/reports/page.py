@@ -211,7 +211,7 @@ def of_sweep(sweep: Sweep) -> dict[str, Any]:
 
 def names_of(frame: pd.DataFrame, columns: list[str]) -> dict[int, str]:
     """What each lane is called: these of its settings."""
-    lanes = frame.drop_duplicates("lane").set_index("lane")
+    lanes: Any = frame.drop_duplicates("lane").set_index("lane")
     return {
         lane: " ".join(f"{name}={_shown(row[name])}" for name in columns if _shown(row[name]))
         for lane, row in lanes.iterrows()

@@ -73,8 +73,9 @@ def _frame(runs: Sequence[Run], sweeps: Sequence[Sweep] = ()) -> pd.DataFrame:
     for run in runs:
         frames.append(run.metrics.assign(**_shown(settings_row(run.config, 0, 0))))
     for sweep in sweeps:
-        lanes = results(sweep.path)
-        lanes = lanes[lanes.get("purpose", race.REPORT) != race.CHOICE]
+        lanes: Any = results(sweep.path)
+        if "purpose" in lanes:  # results from before there were races have none
+            lanes = lanes[lanes["purpose"] != race.CHOICE]
         settings = [_shown(row) for row in lanes.to_dict("records")]
         measured = lanes[["seed", "step", "episode_return"]]
         frames.append(measured.join(pd.DataFrame(settings, lanes.index)))
