@@ -39,7 +39,8 @@ def module(name: str) -> ModuleType:
 def purpose(name: str) -> str:
     """The first sentence of a figure's docstring, in one line, without its name."""
     first = (module(name).__doc__ or "").split("\n\n")[0].split(". ")[0]
-    return " ".join(first.split()).removeprefix(f"Figure {name}: ").rstrip(".")
+    words = " ".join(first.split()).removeprefix(f"Figure {name}: ").rstrip(".")
+    return words[:1].lower() + words[1:]
 
 
 def options(name: str) -> list[str]:
