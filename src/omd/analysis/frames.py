@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import pathlib
 
 import pandas as pd
 
+from omd import parts
 from omd.config import SETTINGS
 from omd.errors import InputError
 from omd.runs import files, run
@@ -28,7 +28,7 @@ def results(path: str | os.PathLike) -> pd.DataFrame:
     above zero for some of these. A lane without any evaluation has one row, its step missing.
     Raises `InputError` where there is neither sweep nor run.
     """
-    path = pathlib.Path(path)
+    path = parts.path("path", path)
     if path.is_file():
         return files.read_frame(path)
     if (path / SWEEP).exists():

@@ -16,6 +16,7 @@ import jinja2
 import markupsafe
 import pandas as pd
 
+from omd import parts
 from omd.analysis import frames
 from omd.analysis.statistics import aggregate
 from omd.errors import InputError, in_a_line
@@ -37,8 +38,8 @@ def write(folder: str | os.PathLike, out: str | os.PathLike | None = None) -> pa
 
     Raises `InputError` for a folder that holds none of them.
     """
-    folder = pathlib.Path(folder)
-    path = pathlib.Path(out) if out is not None else folder / PAGE
+    folder = parts.path("folder", folder)
+    path = folder / PAGE if out is None else parts.path("out", out)
     if out is not None:
         files.check_new_file(path)
     elif folder.is_dir():
@@ -102,8 +103,11 @@ def of_run(run: Run) -> dict[str, Any]:
         reason = reasons.get(seed, "its numbers stopped being finite")
         problems.append(f"seed {seed} diverged, seen at step {step:,}: {reason}")
     problems += symptoms.sentences(run.metrics)
-    history = run.folder / "provenance.json"
-    sessions = files.read_json(history, sessions=list)["sessions"] if history.exists() else []
+    history, sessions = run.folder / "provenance.json", []
+    if history.exists():
+        sessions = files.read_json(history, sessions=list)["sessions"]
+    else:
+        problems.append(f"{history.name} is missing: nobody knows what the run was made with")
     return {
         "title": f"{run.config.label} on {env}",
         "about": f"{run.folder.name}: {len(seeds)} seed{'s' * (len(seeds) > 1)}, "

@@ -274,13 +274,14 @@ def read_divergences(folder: pathlib.Path) -> dict[int, tuple[int, str]]:
     """By lane number: seed, and where and why its simulator stopped making sense."""
     if not (folder / DIVERGED).exists():
         return {}
-    told = files.read_json(folder / DIVERGED)
-    try:
-        return {int(lane): (int(seed), str(words)) for lane, (seed, words) in told.items()}
-    except (TypeError, ValueError) as error:
+    told, found = files.read_json(folder / DIVERGED), {}
+    with contextlib.suppress(TypeError, ValueError):
+        found = {int(lane): (int(seed), str(words)) for lane, (seed, words) in told.items()}
+    if not found:  # it is written only where there is something to tell
         raise files.FileError(
             f"{folder / DIVERGED} can't be read: it holds no seeds and sentences by lane"
-        ) from error
+        )
+    return found
 
 
 def new_folder(out: pathlib.Path, name: str | None, config: Settings) -> pathlib.Path:
@@ -295,7 +296,7 @@ def new_folder(out: pathlib.Path, name: str | None, config: Settings) -> pathlib
         )
         numbers = (i for i in range(1, 10**6) if not (out / f"{stem}-{i}").exists())
         name = f"{stem}-{next(numbers)}"
-    elif not re.fullmatch(r"[\w.-]*\w[\w.-]*", name):
+    elif not isinstance(name, str) or not re.fullmatch(r"[\w.-]*\w[\w.-]*", name):
         raise InputError(f"name is {name!r}: use letters, digits, '.', '_' and '-'")
     folder = out / name
     try:

@@ -20,13 +20,12 @@ import itertools
 import math
 import numbers
 import os
-import pathlib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from omd import memory
+from omd import memory, parts
 from omd.config import SETTINGS, Config
 from omd.errors import InputError, closest
 from omd.runs import stored
@@ -80,7 +79,7 @@ def read(
                 f"no sweep: name one of {', '.join(shipped())}, or a TOML file, or give settings"
             )
         return _build("sweep", {"grid": [{}]}, axes)
-    path = pathlib.Path(source)
+    path = parts.path("sweep", source)
     if not path.is_file():
         if path.suffix == ".toml" or len(path.parts) > 1:
             raise InputError(f"sweep file {source} does not exist")

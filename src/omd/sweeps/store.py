@@ -20,6 +20,7 @@ from typing import Any
 
 import filelock
 
+from omd import parts
 from omd.errors import InputError, in_a_line
 from omd.settings import Settings
 from omd.sweeps import race
@@ -44,7 +45,7 @@ class Sweep:
 
     def __init__(self, path: str | os.PathLike) -> None:
         """Raises `InputError` if the folder holds no sweep."""
-        self.path = pathlib.Path(path)
+        self.path = parts.path("sweep", path)
         values = _read(self.path / SWEEP)
         if values is None:
             raise InputError(f"{self.path} is no sweep: it has no {SWEEP}")
