@@ -37,6 +37,8 @@ from omd.sweeps.engines import local
 from omd.sweeps.store import Sweep
 
 LONG = bool(os.environ.get("OMD_LONG"))
+LONGEST = 20
+"""Seconds of an answer, on a machine that does other things too."""
 SETTINGS = {
     "hidden": 4,
     "model_hidden": 4,
@@ -281,7 +283,7 @@ def fault(right, before, where, file):
     if code == 2:
         if out or err.count("\n") != 1 or len(err) > 600:
             return f"not one sentence: {out[:100]} {err[:600]}"
-        if not any(name in err for name in named):
+        if not any(name in err + told for name in named):
             return f"doesn't say which file: {err[:300]}"
         now = tree(before[0])
         changed = [n for n in now | before[1] if now.get(n) != before[1].get(n)]
@@ -293,12 +295,25 @@ def fault(right, before, where, file):
     return f"another answer without a word: {out[:200]} {err[:200]}"
 
 
+UNSEEN = {
+    ("run", "diverged.json", "train --resume"): "written only where a simulator fails",
+    (
+        "sweep",
+        "groups/0000/done.json",
+        "report",
+    ): "the group counts as not finished, and is so told",
+    ("sweep", "groups/0000/done.json", "figure compare"): "the same",
+    ("sweep", "groups/0001/error.json", "report"): "the group counts as not begun again",
+}
+"""Files whose absence is a state that a folder may have: file, command, why."""
+
+
 def uses(whole):
     every: list[tuple[str, str, str, str]] = []
     for kind in COMMANDS:
         names = sorted(n for n in tree(whole / kind) if not n.endswith(".lock"))
         every += itertools.product([kind], names, DAMAGES, COMMANDS[kind])
-    return every
+    return [u for u in every if u[2] != "deleted" or (u[0], u[1], u[3]) not in UNSEEN]
 
 
 @pytest.mark.skipif(not LONG, reason="takes minutes: make attacks")
@@ -316,16 +331,13 @@ def test_damaged_files_never_end_in_a_traceback_or_another_answer(whole, tmp_pat
     for kind, commands in COMMANDS.items():
         for name, words in commands.items():
             fresh()
-            begin = time.monotonic()
             right[kind, name] = answer(words)
-            if LONG:
-                print(f"{name}: {time.monotonic() - begin:.1f} s", file=sys.__stderr__, flush=True)
             assert right[kind, name][0] in (0, 1, 130), right[kind, name]
     table, bad = collections.Counter(), []
     for kind, file, damage, command in uses(whole):
         fresh()
         DAMAGES[damage](tmp_path / kind / file)
-        before = tmp_path, tree(tmp_path)
+        before, begin = (tmp_path, tree(tmp_path)), time.monotonic()
         try:
             words = fault(right[kind, command], before, answer(COMMANDS[kind][command]), file)
         except Exception as error:
@@ -333,14 +345,13 @@ def test_damaged_files_never_end_in_a_traceback_or_another_answer(whole, tmp_pat
             while trace.tb_next:
                 trace = trace.tb_next
             words = f"traceback: {error!r} at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+        if not words and time.monotonic() - begin > LONGEST:
+            words = f"took {time.monotonic() - begin:.0f} s"
         table[f"{kind}: {command}"] += 1
         assert not (tmp_path / "trapped").exists()
         if words:
             bad.append(f"{command} with {kind}/{file} {damage}: {words}")
-            if LONG:
-                print(bad[-1], file=sys.__stderr__, flush=True)
-    if LONG:
-        print(*(f"{count:4}  {name}" for name, count in table.items()), sep="\n")
+    print(*(f"{count:4}  {name}" for name, count in table.items()), sep="\n")
     assert not bad, "\n".join([f"{len(bad)} of {table.total()}", *bad])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ def host_errors(*envs: Any) -> Iterator[None]:
     """What one of these environments raises in the block comes out as an `InputError` of one
     sentence: compiled code hands on the text of it only, with that of our own calls. Wait for the
     results within the block."""
+    _LOG.addFilter(_told)
     try:
         yield
     except InputError:
@@ -31,6 +33,17 @@ def host_errors(*envs: Any) -> Iterator[None]:
         if failure is None:
             raise
         raise InputError(f"{failure}: mend it; what was saved before is kept") from error
+    finally:
+        _LOG.removeFilter(_told)
+
+
+_LOG = logging.getLogger("jax._src.callback")
+"""Where JAX writes a traceback of what a callback raises, before it hands it on."""
+
+
+def _told(record: logging.LogRecord) -> bool:
+    """Whether JAX may log it: not what an `InputError` tells."""
+    return "io_callback failed" not in record.getMessage()
 
 
 def call_host(function: Callable[..., PyTree], shapes: PyTree, *arguments: Array) -> PyTree:

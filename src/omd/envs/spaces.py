@@ -13,7 +13,7 @@ LARGEST_BOUND = 1e30
 """Of actions: larger ones are taken for infinite."""
 MOST_ACTIONS = 1_000_000
 """Discrete ones."""
-MOST_NUMBERS = 10_000_000
+MOST_NUMBERS = 1_000_000
 """Of an observation."""
 
 

@@ -8,7 +8,6 @@ import json
 import math
 import os
 import pathlib
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -90,8 +89,12 @@ def of_run(run: Run) -> dict[str, Any]:
                 "tables": [_table(_by_seed(run), "by seed")],
             }
         )
-    film = run.folder / "policy.gif"
-    moving = [_inline(film.read_bytes(), "gif")] if film.exists() else []
+    film, moving = run.folder / "policy.gif", []
+    if film.exists():
+        try:
+            moving = [_inline(film.read_bytes(), "gif")]
+        except OSError as error:
+            problems.append(f"{film.name} can't be read: {in_a_line(error)}")
     hint = "No film yet: omd watch, with this folder, draws one, and the next report shows it."
     sections.append(
         {"title": "Policy", "text": "" if moving else hint, "pictures": moving, "tables": []}
@@ -206,50 +209,51 @@ def of_sweep(sweep: Sweep) -> dict[str, Any]:
 
 
 def of_figures(folder: pathlib.Path, records: list[pathlib.Path]) -> dict[str, Any]:
-    """Content of the page of all figures in a folder."""
+    """Content of the page of all figures in a folder. One that is damaged is a problem; the others
+    are shown."""
     sections: list[dict[str, Any]] = []
     versions: dict[str, dict[str, str]] = {}
     settings: dict[str, Any] = {}
-    facts = []
+    facts, problems = [], []
     for path in records:
-        record = files.read_json(path)
-        stem = path.stem
-        number = re.sub(r"\D", "", stem)
-        picture, tables = path.with_suffix(".png"), []
-        for kind in ("claims", "aggregates"):
-            if (csv := path.with_name(f"{stem}-{kind}.csv")).exists():
-                tables.append(_table(_short(pd.read_csv(csv)), kind))
-        mine = record.get("settings", {})
-        sections.append(
-            {
-                "title": f"Figure {number}",
-                "text": "; ".join(s["about"] for s in record.get("sweeps", []) if s.get("about")),
-                "pictures": [_inline(picture.read_bytes(), "png")] if picture.exists() else [],
-                "tables": [
-                    *tables,
-                    _table(
-                        pd.DataFrame([{"setting": k, "value": _shown(v)} for k, v in mine.items()]),
-                        "settings",
-                    ),
-                ],
-            }
-        )
+        name = f"figure {path.stem.partition('-')[2]}"
+        try:
+            record = files.read_json(path)
+            sections.append(_section(path, name[0].upper() + name[1:], record))
+            versions[name] = _versions(record)
+        except Exception as error:  # whatever pandas and others make of damaged files
+            problems.append(f"{name} is left out, for its files can't be read: {in_a_line(error)}")
+            continue
+        facts.append(name)
         if "sweeps" in record:
-            for name, value in mine.items():
-                old = settings.get(name, [])
+            for setting, value in record.get("settings", {}).items():
+                old = settings.get(setting, [])
                 new = value if isinstance(value, list) else [value]
-                settings[name] = [*old, *(v for v in new if v not in old)]
-        versions |= {f"figure {number}": _versions(record)}
-        facts.append(f"figure {number}")
+                settings[setting] = [*old, *(v for v in new if v not in old)]
     return {
         "title": "Figures",
         "about": "What omd figure wrote into one folder.",
         "facts": facts,
-        "problems": [],
+        "problems": problems,
         "sections": sections,
         "settings": {},
         "differences": differences(settings) if settings else [],
         "versions": {k: json.dumps(v) for k, v in versions.items()},
+    }
+
+
+def _section(path: pathlib.Path, title: str, record: dict[str, Any]) -> dict[str, Any]:
+    """A figure's picture, its tables and its settings; `path` is that of its record."""
+    picture, tables = path.with_suffix(".png"), []
+    for kind in ("claims", "aggregates"):
+        if (csv := path.with_name(f"{path.stem}-{kind}.csv")).exists():
+            tables.append(_table(_short(pd.read_csv(csv)), kind))
+    rows = [{"setting": k, "value": _shown(v)} for k, v in record.get("settings", {}).items()]
+    return {
+        "title": title,
+        "text": "; ".join(s["about"] for s in record.get("sweeps", []) if s.get("about")),
+        "pictures": [_inline(picture.read_bytes(), "png")] if picture.exists() else [],
+        "tables": [*tables, _table(pd.DataFrame(rows), "settings")],
     }
 
 

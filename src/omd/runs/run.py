@@ -247,7 +247,7 @@ def resume(
         program, lanes = folder.program_of(config), folder.lanes_of(config)
         folder.check_memory(program)
         fresh = functools.partial(program.fresh, lanes)
-        state = folder.restored(program, lanes, arrays) if begun else program.place(fresh())
+        state = folder.restored(program, lanes, arrays, path) if begun else program.place(fresh())
         record["sessions"].append(made_with() | {"from_step": step})
         files.write_json(path / PROVENANCE, record)
         return _train(program, state, config, path, rows, listeners)

@@ -49,7 +49,7 @@ def _train(sweep: Sweep, group: plan.Group) -> Outcome:
         files.remove_leftovers(path)
         frame = folder.history(path)
         if folder.begun(path, frame):
-            state = folder.restored(program, lanes, folder.last_good(path, mend=True))
+            state = folder.restored(program, lanes, folder.last_good(path, mend=True), path)
             reached = int(np.asarray(state.step)[0])
             rows = frame[frame["step"] <= reached].to_dict("records")  # type: ignore[assignment]
         else:

@@ -80,6 +80,8 @@ def read(
             )
         return _build("sweep", {"grid": [{}]}, axes)
     path = parts.path("sweep", source)
+    if path.is_dir() and str(source) not in shipped():
+        raise InputError(f"{source} is a folder, but no sweep: it has no sweep.json")
     if not path.is_file():
         if path.suffix == ".toml" or len(path.parts) > 1:
             raise InputError(f"sweep file {source} does not exist")

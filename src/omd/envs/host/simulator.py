@@ -183,7 +183,10 @@ class Lane:
             if not space.contains(observation):  # else it may count as another one
                 raise ValueError(f"the observation {observation!r} isn't in {space}")
             observation = gymnasium.spaces.flatten(space, observation)
-        numbers = np.array(observation, last.dtype)
+        if np.iscomplexobj(observation):
+            raise ValueError("the observation has complex numbers")
+        with np.errstate(over="ignore"):  # it becomes inf, by which the lane has diverged
+            numbers = np.array(observation, last.dtype)
         if numbers.size != last.size:
             raise ValueError(
                 f"the observation has shape {numbers.shape}, where its space has {last.size} "
