@@ -301,7 +301,7 @@ UNSEEN = {
         "sweep",
         "groups/0000/done.json",
         "report",
-    ): "the group counts as not finished, and is so told",
+    ): "the group is then not finished, and so told",
     ("sweep", "groups/0000/done.json", "figure compare"): "the same",
     ("sweep", "groups/0001/error.json", "report"): "the group counts as not begun again",
 }
