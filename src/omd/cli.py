@@ -18,7 +18,7 @@ import click
 
 from omd import catalogue, memory
 from omd.config import GROUPS, SETTINGS, Config, defaults, read
-from omd.errors import DISTRIBUTION, InputError, Notice, closest, out_of_memory
+from omd.errors import DISTRIBUTION, InputError, Notice, closest, in_a_line, out_of_memory
 
 
 class _Option(click.Option):
@@ -439,14 +439,16 @@ def main() -> None:
             raise
         sys.exit(_complain(words))
     except Exception as error:
-        if not out_of_memory(error):
-            raise
-        sys.exit(
-            _complain(
+        if "initialize backend" in (words := in_a_line(error)):
+            words = f"JAX can't start on this machine ({words}): set JAX_PLATFORMS=cpu, or unset it"
+        elif out_of_memory(error):
+            words = (
                 "memory is used up: give fewer seeds, distractors or hidden units, a smaller "
                 "batch_size or replay_capacity, or stop what else runs on this machine"
             )
-        )
+        else:
+            raise
+        sys.exit(_complain(words))
 
 
 def _forget_output() -> None:

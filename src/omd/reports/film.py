@@ -130,13 +130,14 @@ def _play(
     small: bool,
 ) -> tuple[list[Frame], float]:
     """Pictures of the policy, and how many of them make a second."""
-    run.lane(seed)  # one that is none of the run's is told before anything is drawn
     stride = max(1, int(np.ceil(stage.rate / GIF_RATE))) if small else 1
-    root = jax.random.key(run.config.seed_list[0] if seed is None else seed)
+    known = run.config.seed_list
+    root = jax.random.key(seed if seed in known else known[0])
     keys = jax.random.split(jax.random.fold_in(root, 2**31), 1)
     step = stage.env.step if stage.env.on_host else jax.jit(stage.env.step)
     state, observation = jax.block_until_ready(stage.env.reset(keys))
     act = functools.partial(run.act, seed=seed)
+    act(np.asarray(observation[0]))  # a seed that is none of the run's is told before drawing
     name = env_text(run.config.env)
     frames = [_drawn(name, functools.partial(stage.draw, state))]
     memory.check_frames((steps or STEPS) // stride * frames[0].nbytes)

@@ -200,6 +200,8 @@ def _environments(*, brief: bool) -> list[str]:
 def _runs(out: pathlib.Path) -> list[str]:
     from omd.runs.run import load
 
+    if out.exists() and not out.is_dir():
+        raise InputError(f"out is {str(out)!r}, which is no folder: name the one that holds runs")
     lines = []
     names = ("config.json", "metrics.parquet", "checkpoint.safetensors")
     for path in sorted({file.parent for name in names for file in out.glob(f"*/{name}")}):
