@@ -443,7 +443,8 @@ def _as_float32(value: float) -> float:
 
 def _seeds(value: Any) -> tuple[int, ...]:
     value = value.tolist() if hasattr(value, "tolist") else value  # NumPy's numbers and arrays
-    if isinstance(value, bool | str) or not isinstance(value, int | Iterable | Mapping):
+    no_numbers = bool | str | bytes | bytearray | Mapping
+    if isinstance(value, no_numbers) or not isinstance(value, int | Iterable):
         raise InputError(f"seeds is {value!r}: give a whole number of seeds, or a tuple of them")
     if isinstance(value, int):
         if value < 1:

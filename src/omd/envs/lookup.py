@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import types
 from collections.abc import Mapping
@@ -71,11 +72,14 @@ def make(
     lanes = parts.count("lanes", lanes)
     distractors = parts.count("distractors", distractors, 0, MOST_DISTRACTORS)
     closest("kind of distractors", distractor_kind, KINDS)
-    dtype = jnp.dtype(dtype)
+    with contextlib.suppress(TypeError):  # what is none is told below
+        dtype = jnp.dtype(dtype)
     if dtype not in (jnp.float32, jnp.float64):
         raise InputError(f"dtype is {dtype}: use float32 or float64")
     if jax.dtypes.canonicalize_dtype(dtype) != dtype:
         raise InputError("dtype is float64, which JAX has turned off: wrap in jax.enable_x64(True)")
+    if not isinstance(arguments, Mapping | None):
+        raise InputError(f"arguments is {arguments!r}: give a mapping of names to values")
     source, arguments = resolve(env), dict(arguments or {})
     made: Env
     if source.on_host:

@@ -43,9 +43,10 @@ def first_learned(rows: Iterable[Mapping[str, Any]]) -> int | None:
     return min((int(row["step"]) for row in rows if has_learned(row)), default=None)
 
 
-SETTLED = 1000
+SETTLED = 2000
 """Steps of learning before which a policy may be the same everywhere and yet be well: a network
-that has hardly moved prefers one action."""
+that has hardly moved prefers one action. Of four runs on CartPole that learn well, one is so for
+the last time after 1000 (results/faults/NOTES.md)."""
 
 SYMPTOMS = (
     Symptom(

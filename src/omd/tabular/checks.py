@@ -20,6 +20,8 @@ def real_array(name: str, value: Any) -> Any:
     """
     if isinstance(value, jax.Array):
         array: Any = value
+    elif np.ma.is_masked(value):
+        raise InputError(f"{name} is a masked array, whose hidden entries would count; fill them.")
     else:
         try:
             array = np.asarray(value)
