@@ -58,6 +58,8 @@ def final_returns(frame: pd.DataFrame) -> pd.DataFrame:
     Lanes that aren't finished are left out: a missing number is no low one.
     """
     complete = frame[frame["status"].isin(["finished", "diverged"])]
+    if "model_mse" not in complete:  # no lane has a model
+        complete = complete.assign(model_mse=float("nan"))
     last = complete.sort_values("step").groupby("lane", sort=True).tail(LAST)
     returns = last.groupby("lane")["episode_return"].mean().rename("final_return")
     errors = last.groupby("lane")["model_mse"].mean().rename("final_model_mse")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import pathlib
 import time
 
@@ -105,7 +106,10 @@ def _first_models(
     program: Program, state: LaneState, theta: PyTree
 ) -> tuple[list[float], dict[str, list[int]]]:
     """Of each lane's first model on the transitions that the lane has seen: its squared error, and
-    the units of each hidden layer that are above zero for at least one of them."""
+    the units of each hidden layer that are above zero for at least one of them. NaN and no layers
+    where the objective trains no model."""
+    if not program.agent.objective.uses_model:
+        return [math.nan] * program.lanes, {}
     held = min(int(np.asarray(state.step)[0]), program.config.capacity)
     index = np.linspace(0, held - 1, min(held, SAMPLE)).astype(np.uint32)
 

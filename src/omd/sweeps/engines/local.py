@@ -64,6 +64,7 @@ class Worker:
         code = self.process.wait()
         self.log.seek(0)
         lines = [text.strip() for text in self.log if text.strip()]
+        lines = [text for text in lines if not text.startswith(("---", "For simplicity, JAX"))]
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return f"its worker died ({how})" + (f": {lines[-1]}" if lines else "")
 
