@@ -45,7 +45,7 @@ def train(
     work, before anything is written.
     """
     asked = _asked(config, settings)
-    listeners = checked(callbacks) + ([tracker(track)] if track else [])
+    listeners = checked(callbacks) + ([] if track is None else [tracker(track)])
     if resume is not None and out is None:
         raise InputError(f"out is None, but resume={str(resume)!r} is a folder: don't give out")
     with display(shown=progress) as shown:

@@ -57,7 +57,7 @@ def _word(rng: random.Random, one: parts.Setting) -> str:
         return rng.choice([w for w in NO_NAME if w not in ("None", "")] + ["truee", "10"])
     words = list(NO_NUMBER)
     if one.optional:
-        words.remove("")
+        words = [word for word in words if word.strip()]
     if one.type == "widths":
         words.remove("1,2")
     low, high = one.metadata.get("low", -math.inf), one.metadata.get("high", math.inf)
