@@ -27,27 +27,38 @@ import pandas as pd
 from omd.runs import files, folder
 
 SCRIPT = """
-import os, signal
+import os, signal, sys
 from omd import cli
 from omd.runs import checkpoint
+from omd.sweeps import worker
+from omd.sweeps.engines import local
 checkpoint.CHECKPOINT_SECONDS, checkpoint.CHECKPOINT_SHARE = 0.0, 1e9
+serves = "KILL_SERVES" in os.environ
+local.COMMAND = [sys.executable, "-c", os.environ["KILL_SCRIPT"]]
 left = int(os.environ.get("KILL_AT", 0))
+mark = os.environ.get("KILL_MARK", "")
+
+def die():
+    if not os.path.exists(mark):  # one process of a job, once
+        open(mark, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 def deadly(call):
     def counted(*words, **options):
         global left
         left -= 1
         if left == 0 and os.environ["KILL_WHEN"] == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
+            die()
         answer = call(*words, **options)
         if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            die()
         return answer
     return counted
 
-if left:
+if left and serves == ("KILL_WORKER" in os.environ):
     os.fsync, os.replace = deadly(os.fsync), deadly(os.replace)
-cli.main()
+os.environ["KILL_SERVES"] = "1"  # to the processes of a sweep
+worker.main() if serves else cli.main()
 """
 SMALL = {
     "steps": 600,
@@ -73,8 +84,9 @@ class Job:
     difference: Callable[[pathlib.Path, pathlib.Path], str]
     """What differs between two finished ones; empty where nothing does."""
     writes: int
-    """Of a process that isn't killed, about: calls that a kill may hit. 0 where other processes
-    write."""
+    """Of a process that isn't killed, about: calls that a kill may hit."""
+    workers: bool = False
+    """Whether processes that it starts write: a kill then hits one of them, and it goes on."""
 
 
 def run_of(*settings: str) -> Callable[[pathlib.Path], list[str]]:
@@ -151,7 +163,7 @@ JOBS = [
         runs_differ,
         30,
     ),
-    Job("a sweep", sweep_words, "sweep.json", sweeps_differ, 0),
+    Job("a sweep", sweep_words, "sweep.json", sweeps_differ, 40, workers=True),
     Job("figure 6", figure_words, "figure-6.png", figures_differ, 8),
     Job("CartPole-v1 of Gymnasium", run_of("gymnasium:CartPole-v1"), METRICS, runs_differ, 30),
     Job(
@@ -171,7 +183,7 @@ def start(job: Job, path: pathlib.Path, **variables: str) -> subprocess.Popen[st
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**os.environ, **variables},
+        env={**os.environ, "KILL_SCRIPT": SCRIPT, **variables},
     )
 
 
@@ -214,17 +226,23 @@ def kill_later(job: Job, path: pathlib.Path, seconds: float) -> bool:
 
 
 def kill_in_a_write(job: Job, path: pathlib.Path, number: int, when: str) -> bool:
-    """Let it kill itself before or after that write; whether it came so far."""
-    process = start(job, path, KILL_AT=str(number), KILL_WHEN=when)
-    process.communicate()
-    return process.returncode == -signal.SIGKILL
+    """Let it, or a worker of it, kill itself before or after that write; whether one came so
+    far. Raises `RuntimeError` where what goes on ends in a traceback."""
+    mark = path.with_name(f"{path.name}-killed")
+    mark.unlink(missing_ok=True)
+    variables = {"KILL_AT": str(number), "KILL_WHEN": when, "KILL_MARK": str(mark)}
+    variables |= {"KILL_WORKER": "1"} if job.workers else {}
+    _, said = start(job, path, **variables).communicate()
+    if "Traceback" in said:
+        raise RuntimeError(f"{job.name} with a kill {when} write {number}: {said}")
+    return mark.exists()
 
 
 def attack(job: Job, path: pathlib.Path, seconds: float, kills: int, draw: random.Random) -> int:
     """Begin the job, kill it up to so many times, and let it end; how many kills hit it."""
     hits = 0
     for _ in range(kills):
-        if job.writes and draw.random() < 0.5:
+        if draw.random() < 0.5:
             number, when = draw.randint(1, job.writes), draw.choice(["before", "after"])
             hit, how = kill_in_a_write(job, path, number, when), f"{when} write {number}"
         else:

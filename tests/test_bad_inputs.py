@@ -20,11 +20,18 @@ from omd.runs import run as runs
 
 LONG = bool(os.environ.get("OMD_LONG"))
 SEED = int(os.environ.get("OMD_SEED", "0"))
-COMMANDS, CALLS = 440, 160
+COMMANDS, CALLS = (440, 160) if LONG else (75, 25)
 SMALL = {
-    "hidden": 4, "model_hidden": 4, "batch_size": 8, "random_steps": 20, "evaluate_every": 20,
-    "evaluate_episodes": 1, "evaluate_max_steps": 20, "steps": 40, "objective": "none",
-}  # fmt: skip
+    "hidden": 4,
+    "model_hidden": 4,
+    "batch_size": 8,
+    "random_steps": 20,
+    "evaluate_every": 20,
+    "evaluate_episodes": 1,
+    "evaluate_max_steps": 20,
+    "steps": 40,
+    "objective": "none",
+}
 LONGEST = 700
 
 

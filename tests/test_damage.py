@@ -38,6 +38,8 @@ from omd.sweeps.engines import local
 from omd.sweeps.store import Sweep
 
 LONG = bool(os.environ.get("OMD_LONG"))
+LONGEST = 20
+"""Seconds of an answer, on a machine that does other things too."""
 SETTINGS = {
     "hidden": 4,
     "model_hidden": 4,
@@ -103,7 +105,20 @@ def whole(tmp_path_factory, patch):
         print("goes on with", signature(state), rows)
         return runs.Run(path, config, pd.DataFrame(rows))
 
+    class Once:
+        """For one pass over the groups: those that are gone on with here never finish."""
+
+        requested = False
+
+        def __enter__(self):
+            Once.requested = False
+            return Once
+
+        def __exit__(self, *_):
+            pass
+
     def in_turn(sweep, *_):
+        Once.requested = True
         for one in sweep.groups:
             outcome = worker.run(sweep.path, one.number)
             print("group", one.number, outcome)
@@ -158,6 +173,7 @@ def whole(tmp_path_factory, patch):
     patch.setattr(worker, "_take_one_device", lambda: None)
     patch.setattr(group.session, "train", gone_on)
     patch.setattr(local, "run", in_turn)
+    patch.setattr(driver, "Stop", Once)
     patch.setattr(driver, "plan", lambda *_, **__: (plan.Machine("cpu", 1, 1e9), (), None, {}))
     patch.setattr("omd.use_cores", lambda *_: None, raising=False)
     patch.setattr("time.time", lambda: 0.0)
@@ -244,9 +260,10 @@ def tree(path):
 
 
 def answer(words):
-    """Exit code, what a command printed, wrote as a page, and said on standard error."""
+    """Exit code, what a command printed and wrote as a page, what it said on standard error, and
+    its warnings, which pytest keeps from there."""
     out, err, code = io.StringIO(), io.StringIO(), 0
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         patch.setattr(sys, "argv", ["omd", *words])
         patch.setattr(sys, "stdout", out)
@@ -257,26 +274,39 @@ def answer(words):
             code = stop.code or 0
     page = pathlib.Path("page.html")
     made = page.read_text("utf-8") if page.exists() else ""
-    return code, out.getvalue() + made, err.getvalue()
+    return code, out.getvalue() + made, err.getvalue(), " ".join(str(w.message) for w in told)
 
 
 def fault(right, before, where, file):
     """What is wrong with an answer about a damaged file; empty where nothing is."""
-    code, out, err = where
+    code, out, err, told = where
     named = [os.path.basename(file), os.path.dirname(file) or file]
     if code == 2:
         if out or err.count("\n") != 1 or len(err) > 600:
             return f"not one sentence: {out[:100]} {err[:600]}"
-        if not any(name in err for name in named):
+        if not any(name in err + told for name in named):
             return f"doesn't say which file: {err[:300]}"
         now = tree(before[0])
         changed = [n for n in now | before[1] if now.get(n) != before[1].get(n)]
         return f"{changed} changed" if changed else ""
     if (code, out) == right[:2]:
         return ""
-    if any(name in out + err for name in named):
+    if any(name in out + err + told for name in named):
         return ""
     return f"another answer without a word: {out[:200]} {err[:200]}"
+
+
+UNSEEN = {
+    ("run", "diverged.json", "train --resume"): "written only where a simulator fails",
+    (
+        "sweep",
+        "groups/0000/done.json",
+        "report",
+    ): "the group is then not finished, and so told",
+    ("sweep", "groups/0000/done.json", "figure compare"): "the same",
+    ("sweep", "groups/0001/error.json", "report"): "the group counts as not begun again",
+}
+"""Files whose absence is a state that a folder may have: file, command, why."""
 
 
 def uses(whole):
@@ -284,7 +314,7 @@ def uses(whole):
     for kind in COMMANDS:
         names = sorted(n for n in tree(whole / kind) if not n.endswith(".lock"))
         every += itertools.product([kind], names, DAMAGES, COMMANDS[kind])
-    return every
+    return [u for u in every if u[2] != "deleted" or (u[0], u[1], u[3]) not in UNSEEN]
 
 
 @pytest.mark.skipif(not LONG, reason="takes minutes: make attacks")
@@ -302,16 +332,13 @@ def test_damaged_files_never_end_in_a_traceback_or_another_answer(whole, tmp_pat
     for kind, commands in COMMANDS.items():
         for name, words in commands.items():
             fresh()
-            begin = time.monotonic()
             right[kind, name] = answer(words)
-            if LONG:
-                print(f"{name}: {time.monotonic() - begin:.1f} s", file=sys.__stderr__, flush=True)
             assert right[kind, name][0] in (0, 1, 130), right[kind, name]
     table, bad = collections.Counter(), []
     for kind, file, damage, command in uses(whole):
         fresh()
         DAMAGES[damage](tmp_path / kind / file)
-        before = tmp_path, tree(tmp_path)
+        before, begin = (tmp_path, tree(tmp_path)), time.monotonic()
         try:
             words = fault(right[kind, command], before, answer(COMMANDS[kind][command]), file)
         except Exception as error:
@@ -319,14 +346,13 @@ def test_damaged_files_never_end_in_a_traceback_or_another_answer(whole, tmp_pat
             while trace.tb_next:
                 trace = trace.tb_next
             words = f"traceback: {error!r} at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+        if not words and time.monotonic() - begin > LONGEST:
+            words = f"took {time.monotonic() - begin:.0f} s"
         table[f"{kind}: {command}"] += 1
         assert not (tmp_path / "trapped").exists()
         if words:
             bad.append(f"{command} with {kind}/{file} {damage}: {words}")
-            if LONG:
-                print(bad[-1], file=sys.__stderr__, flush=True)
-    if LONG:
-        print(*(f"{count:4}  {name}" for name, count in table.items()), sep="\n")
+    print(*(f"{count:4}  {name}" for name, count in table.items()), sep="\n")
     assert not bad, "\n".join([f"{len(bad)} of {table.total()}", *bad])
 
 
@@ -353,7 +379,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_what_was_there(whole, tmp_path, m
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))  # bytes of a file
-        code, out, err = answer(WRITING[name])
+        code, out, err, _ = answer(WRITING[name])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (code, out.count("Traceback"), err.count("\n")) == (2, 0, 1), (out, err)

@@ -24,6 +24,7 @@ ALLOWED = {
     "memory": {"catalogue", "config", "errors"},
     "settings": BASE | {"agents", "config", "implicit"},  # agents and implicit for types only
     "callbacks": ASKED,
+    "cores": ASKED | {"envs", "runs", "training"},
     "implicit": {"catalogue", "errors", "parts"},
     "tabular": BASE | {"compilation", "implicit"},
     "envs": BASE | {"config"},

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from omd.analysis.frames import results
     from omd.callbacks import Callback, StopAtReturn
     from omd.config import Config
+    from omd.cores import use_cores
     from omd.errors import InputError
-    from omd.experiment import load, sweep, train, use_cores
+    from omd.experiment import load, sweep, train
     from omd.reports.film import watch
     from omd.runs.pure import compiler_options, make_train
     from omd.runs.run import Run
@@ -45,7 +46,7 @@ _HOMES = {
     "results": "omd.analysis.frames",
     "sweep": "omd.experiment",
     "train": "omd.experiment",
-    "use_cores": "omd.experiment",
+    "use_cores": "omd.cores",
     "watch": "omd.reports.film",
 }
 _ROOMS = (

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import numbers
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from omd import parts
 from omd.errors import InputError, closest, install
 from omd.settings import Settings
 from omd.types import PyTree
@@ -113,10 +113,10 @@ class StopAtReturn(Callback):
     evaluations: int = 1
 
     def __post_init__(self) -> None:
-        if not isinstance(self.value, numbers.Real) or not math.isfinite(self.value):
-            raise InputError(f"value is {self.value!r}: give a finite number")
-        if self.evaluations < 1:
-            raise InputError(f"evaluations is {self.evaluations}: give at least 1")
+        if np.ndim(self.value):
+            raise InputError(f"value is {self.value!r}: give one number")
+        parts.check(self, "StopAtReturn")
+        self.evaluations = parts.count("evaluations", self.evaluations)
 
     def begin(self, settings: Settings, path: pathlib.Path | None) -> None:
         """Forget an earlier run."""
@@ -136,8 +136,7 @@ class Print(Callback):
     every: int = 1
 
     def __post_init__(self) -> None:
-        if self.every < 1:
-            raise InputError(f"every is {self.every}: give at least 1")
+        self.every = parts.count("every", self.every)
 
     def begin(self, settings: Settings, path: pathlib.Path | None) -> None:
         """Count from the beginning."""
@@ -241,8 +240,9 @@ class _Function(Callback):
 def checked(callbacks: Any) -> list[Callback]:
     """Callbacks, functions among them; raises `InputError` for what can't be called, and for one
     that isn't in a list."""
-    if callable(callbacks):
+    if callable(callbacks) or not isinstance(callbacks, Iterable):
         raise InputError(f"callbacks is {callbacks!r}: give a list, callbacks=[…]")
+    callbacks = list(callbacks)
     for one in callbacks:
         if not callable(one) or isinstance(one, type):
             raise InputError(

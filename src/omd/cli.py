@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import pathlib
 import signal
@@ -17,7 +18,7 @@ import click
 
 from omd import catalogue, memory
 from omd.config import GROUPS, SETTINGS, Config, defaults, read
-from omd.errors import DISTRIBUTION, InputError, Notice
+from omd.errors import DISTRIBUTION, InputError, Notice, in_a_line, out_of_memory
 
 
 class _Option(click.Option):
@@ -381,6 +382,8 @@ def main() -> None:
             sys.path += [] if os.getcwd() in sys.path else [os.getcwd()]
         with _ended_by_sigterm():
             program(standalone_mode=False)
+            if sys.stdout is not None:  # closed by whoever started us
+                sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         print(error.format_message())
         sys.exit(2)
@@ -391,12 +394,38 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         sys.exit(141)
     except OSError as error:  # of a path that was given: too long, forbidden, a loop of links
-        if error.filename is None:
+        if error.filename is not None:
+            words = f"{error.filename} can't be used ({error.strerror}): give another path"
+        elif error.errno in FULL:
+            words = f"the output can't be written ({error.strerror}): free space"
+            _forget_output()
+        else:
             raise
-        sys.exit(_complain(f"{error.filename} can't be used ({error.strerror}): give another path"))
+        sys.exit(_complain(words))
+    except Exception as error:
+        if "initialize backend" in (words := in_a_line(error)):
+            words = f"JAX can't start on this machine ({words}): set JAX_PLATFORMS=cpu, or unset it"
+        elif out_of_memory(error):
+            words = (
+                "memory is used up: give fewer seeds, distractors or hidden units, a smaller "
+                "batch_size or replay_capacity, or stop what else runs on this machine"
+            )
+        else:
+            raise
+        sys.exit(_complain(words))
+
+
+def _forget_output() -> None:
+    """What is still to be printed goes nowhere, lest Python complain at its end."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+"""What the system says where no more can be written."""
 
 
 @contextlib.contextmanager

@@ -369,7 +369,7 @@ def checked_env(env: Any) -> Any:
         if not env.strip():
             raise InputError("env is empty: name an environment, such as CartPole-v1")
         return env
-    known = callable(env) or hasattr(env, "step_env") or hasattr(env, "step")
+    known = callable(env) or any(callable(getattr(env, n, None)) for n in ("step_env", "step"))
     if env is None or not known:
         raise InputError(
             f"env is {env!r}: give an id, a gymnasium.Env class, a function that makes one, or a "
@@ -411,7 +411,10 @@ def _checked_part(kind: str, value: Any, *, optional: bool) -> Any:
 def _arguments(value: Any) -> tuple[tuple[str, Any], ...]:
     """Keyword arguments of the environment, as sorted pairs."""
     if isinstance(value, str):
-        value = {k: _literal(v) for k, v in parts.pairs("env_args", value)}
+        given = parts.pairs("env_args", value)
+        if empty := [k for k, v in given if not v]:
+            raise InputError(f"env_args gives {empty[0]} no value: write {empty[0]}=…")
+        value = {k: _literal(v) for k, v in given}
     try:
         found = dict(value)
     except (TypeError, ValueError):
@@ -440,7 +443,8 @@ def _as_float32(value: float) -> float:
 
 def _seeds(value: Any) -> tuple[int, ...]:
     value = value.tolist() if hasattr(value, "tolist") else value  # NumPy's numbers and arrays
-    if isinstance(value, bool | str) or not isinstance(value, int | Iterable | Mapping):
+    no_numbers = bool | str | bytes | bytearray | Mapping
+    if isinstance(value, no_numbers) or not isinstance(value, int | Iterable):
         raise InputError(f"seeds is {value!r}: give a whole number of seeds, or a tuple of them")
     if isinstance(value, int):
         if value < 1:

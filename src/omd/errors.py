@@ -26,9 +26,16 @@ class Notice(UserWarning):
 
 def in_a_line(error: BaseException) -> str:
     """What an error of another library, or of the system, says: one line, never empty."""
-    words = getattr(error, "strerror", None) or str(error)
-    words = " ".join(str(words).split())[:300]
+    try:
+        words = " ".join(str(getattr(error, "strerror", None) or error).split())[:300]
+    except Exception:  # an error of somebody else's that can't say what it is
+        words = ""
     return words or type(error).__name__
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether Python, NumPy or XLA says that memory is used up."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in in_a_line(error)
 
 
 DISTRIBUTION = "omd-rl"

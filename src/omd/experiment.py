@@ -5,36 +5,18 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from omd.callbacks import Callback, Evaluation, checked, tracker
-from omd.config import SETTINGS, Config, Widths, layers_of
-from omd.envs.lookup import resolve_early
+from omd.config import SETTINGS, Config
 from omd.errors import InputError, closest
 from omd.runs import run as runs
 from omd.runs.progress import display
 from omd.runs.run import Run, load
 from omd.sweeps import driver
 from omd.sweeps.store import Sweep
-from omd.training import devices
 
-__all__ = ["load", "sweep", "train", "use_cores"]
-
-
-def use_cores(config: Config | None = None) -> None:
-    """Set this process up for lanes on all cores: a CPU device a core, threads that don't wait for
-    each other. Call it before JAX is first used; a library call never does it by itself.
-
-    With a configuration, as its lanes and layers need it: raises `InputError` where its
-    environment can't be made. The command line calls it before it trains.
-    """
-    lanes, hidden = 10**6, None
-    if config is not None:
-        lanes, hidden = len(config.seed_list), max(layers_of(cast(Widths, config.hidden or 0)))
-        source = resolve_early(config.env)
-        if source is not None and source.on_host:  # making it doesn't start JAX
-            lanes, hidden = 1, max(layers_of(runs.resolved(config).hidden))
-    devices.prepare(lanes, hidden)
+__all__ = ["load", "sweep", "train"]
 
 
 def train(
@@ -63,7 +45,7 @@ def train(
     work, before anything is written.
     """
     asked = _asked(config, settings)
-    listeners = checked(callbacks) + ([tracker(track)] if track else [])
+    listeners = checked(callbacks) + ([] if track is None else [tracker(track)])
     if resume is not None and out is None:
         raise InputError(f"out is None, but resume={str(resume)!r} is a folder: don't give out")
     with display(shown=progress) as shown:

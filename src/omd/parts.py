@@ -13,6 +13,8 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import math
+import os
+import pathlib
 import re
 import sys
 import types
@@ -21,7 +23,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from omd import catalogue
-from omd.errors import InputError, closest, nearest
+from omd.errors import InputError, closest, in_a_line, nearest
 
 P = TypeVar("P")
 
@@ -131,6 +133,24 @@ def checked(name: str, one: Setting, value: Any) -> Any:
     if one.type == "text" and not isinstance(value, str):
         raise InputError(f"{name} is {value!r}: give a text")
     return value
+
+
+def count(name: str, value: Any, low: int = 1, high: int = 2**31 - 1) -> int:
+    """A whole number from a caller, NumPy's and JAX's too; raises `InputError` where it is none, or
+    out of its limits."""
+    limits = {"low": low, "high": high, "static": True}
+    return _number(name, Setting(name, "whole number", (), False, None, limits), value)
+
+
+def path(name: str, value: Any) -> pathlib.Path:
+    """A path from a caller; raises `InputError` for what is none."""
+    try:
+        text = os.fspath(value)
+    except TypeError:
+        text = None
+    if not isinstance(text, str) or "\0" in text:
+        raise InputError(f"{name} is {value!r}: give a path")
+    return pathlib.Path(text)
 
 
 def _number(name: str, one: Setting, value: Any) -> Any:
@@ -275,7 +295,7 @@ def named(kind: str, where: str) -> Any:
     found = imported(kind, where, module)
     for step in name.split("."):
         if not hasattr(found, step):
-            public = [n for n in vars(found) if not n.startswith("_")]
+            public = [n for n in dir(found) if not n.startswith("_")]
             near = nearest(step, public)
             hint = f"did you mean {' or '.join(near)}?" if near else "no name is near"
             raise InputError(f"{kind} {where!r}: {module} has no {step!r}: {hint}")
@@ -300,16 +320,20 @@ def imported(kind: str, where: str, module: str) -> Any:
         ) from error
 
 
+_OURS = __file__.rpartition(os.sep)[0] + os.sep
+
+
 def reason_of(error: BaseException) -> str:
     """An error of somebody else's code in one line: its type, its text, where it arose."""
     trace, place = error.__traceback__, ""
     while trace is not None:
         code = trace.tb_frame.f_code
-        if "importlib" not in code.co_filename and code.co_filename != __file__:
+        if "importlib" not in code.co_filename and not code.co_filename.startswith(_OURS):
             file = code.co_filename.rpartition("/")[2]
             place = f" ({file}, line {trace.tb_lineno})"
         trace = trace.tb_next
-    return f"{type(error).__name__}: {error}{place}"
+    name, words = type(error).__name__, in_a_line(error)
+    return f"{name}: {words}{place}" if words != name else f"{name}{place}"
 
 
 def pairs(name: str, text: str) -> list[tuple[str, str]]:

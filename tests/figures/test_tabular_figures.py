@@ -129,7 +129,7 @@ def test_drawn_model_shares_q_star(smoke):
     [
         ({"budget": "big"}, "budget must be smoke or paper, but is 'big'"),
         ({"projection": "box"}, "projection must be reference or ball, but is 'box'"),
-        ({"seeds": 0}, "seeds must be at least 1, but is 0"),
+        ({"seeds": 0}, "seeds is 0: give a number of at least 1"),
     ],
 )
 def test_bad_options(tmp_path, number, options, message):

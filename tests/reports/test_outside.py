@@ -118,3 +118,28 @@ def test_whatever_a_renderer_says_is_one_sentence(error):
 
     with pytest.raises(film.InputError, match=f"can't be drawn here .{type(error).__name__}"):
         film._drawn("Mine-v0", draw)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("figure-4.json", b""),
+        ("figure-4.json", b'{"settings": 3}'),
+        ("figure-4.json", b'{"sweeps": [3]}'),
+        ("figure-4.json", b'{"versions": []}'),
+        ("figure-4-claims.csv", b""),
+        ("figure-4-claims.csv", b"mean\n1\n"),
+        ("figure-4-aggregates.csv", b"\xff\xfe\x00"),
+        ("figure-4.png", None),
+    ],
+)
+def test_a_damaged_figure_is_a_problem_and_the_others_are_shown(tmp_path, name, content):
+    files.write_json(tmp_path / "figure-4.json", {"settings": {"tau": 0.1}})
+    files.write_json(tmp_path / "figure-phase.json", {"settings": {"seeds": 5}})
+    if content is None:
+        (tmp_path / name).mkdir()
+    else:
+        (tmp_path / name).write_bytes(content)
+    text = page.write(tmp_path).read_text()
+    assert "figure 4 is left out, for its files can&#39;t be read: " in text
+    assert "<h2>Figure phase" in text

@@ -146,3 +146,31 @@ def test_distractors_change_no_value():
         tabular.with_distractors(inner, chain[:1])
     with pytest.raises(InputError, match=r"sparse; build the MDP from"):
         tabular.with_distractors(tabular.garnet(3, 3, 2, 2, sparse=True), chain)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: tabular.garnet(0, 10**9, 10, 2), "numbers, which take .* GB of memory"),
+        (lambda: tabular.grid_world(10**6, 10**6), "GB of memory; give fewer states, or sparse"),
+        (lambda: tabular.grid_world(2, 2, slip="x"), "slip must be an array of real numbers"),
+        (lambda: tabular.grid_world(2, 2, step_reward=[1, 2]), "step_reward must be one number"),
+        (lambda: tabular.grid_world(2, 2, walls=3), "walls must be cells"),
+        (lambda: tabular.grid_world(2, 2, walls=[(0.5, 1)]), "one is .0.5, 1."),
+        (lambda: tabular.from_gymnasium("nope:X"), "can't make 'nope:X'"),
+        (lambda: tabular.from_gymnasium("FrozenLake-v1", map_name="9x9"), "can't make"),
+        (lambda: tabular.with_distractors(tabular.paper_mdp(), [["a"]]), "chain must be"),
+        (lambda: tabular.solve(tabular.paper_mdp(), method=["auto"]), "method must be"),
+        (lambda: tabular.solve(tabular.paper_mdp(), 1e-320), "temperature above 0"),
+        (
+            lambda: tabular.MDP(
+                np.eye(2)[None].repeat(2, 0), np.ma.masked_less(np.eye(2), 1), np.asarray(0.5)
+            ),
+            "masked array",
+        ),
+    ],
+)
+@pytest.mark.stand_ins
+def test_what_can_not_work_is_told(call, words):
+    with pytest.raises(InputError, match=words):
+        call()

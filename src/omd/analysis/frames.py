@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import pathlib
 
 import pandas as pd
 
+from omd import parts
 from omd.config import SETTINGS
 from omd.errors import InputError
 from omd.runs import files, run
@@ -28,7 +28,7 @@ def results(path: str | os.PathLike) -> pd.DataFrame:
     above zero for some of these. A lane without any evaluation has one row, its step missing.
     Raises `InputError` where there is neither sweep nor run.
     """
-    path = pathlib.Path(path)
+    path = parts.path("path", path)
     if path.is_file():
         return files.read_frame(path)
     if (path / SWEEP).exists():
@@ -58,6 +58,8 @@ def final_returns(frame: pd.DataFrame) -> pd.DataFrame:
     Lanes that aren't finished are left out: a missing number is no low one.
     """
     complete = frame[frame["status"].isin(["finished", "diverged"])]
+    if "model_mse" not in complete:  # no lane has a model
+        complete = complete.assign(model_mse=float("nan"))
     last = complete.sort_values("step").groupby("lane", sort=True).tail(LAST)
     returns = last.groupby("lane")["episode_return"].mean().rename("final_return")
     errors = last.groupby("lane")["model_mse"].mean().rename("final_model_mse")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from omd.envs.distractors import DistractedEnv, noise
     from omd.envs.from_gymnasium import GymnasiumEnv
+    from omd.envs.host_call import host_errors
     from omd.envs.jax_env import JaxEnv
     from omd.envs.lookup import available, make, on_host, resolve
     from omd.envs.protocol import Draw, Env
@@ -27,6 +28,7 @@ _HOMES = {
     "GymnasiumEnv": "from_gymnasium",
     "JaxEnv": "jax_env",
     "available": "lookup",
+    "host_errors": "host_call",
     "make": "lookup",
     "noise": "distractors",
     "on_host": "lookup",
@@ -39,6 +41,7 @@ __all__ = [
     "GymnasiumEnv",
     "JaxEnv",
     "available",
+    "host_errors",
     "make",
     "noise",
     "on_host",

@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from omd.envs.protocol import Draw, Env, derive
+from omd.errors import InputError
 from omd.types import PyTree, Step
 
 
@@ -90,6 +91,10 @@ DECAY = 0.95
 """Of linear distractors: the share that is left of each after a step, turned."""
 
 
+MOST_LINEAR = 4000
+"""Linear distractors: to draw their rotation takes about half a minute."""
+
+
 class LinearEnv(DistractedEnv):
     """Distractors x that a model can predict: x' = ρ R x + √(1 − ρ²) e with ρ = `DECAY`, R a fixed
     rotation and e standard normal. x starts standard normal and stays so; episodes' ends don't
@@ -97,6 +102,11 @@ class LinearEnv(DistractedEnv):
 
     def __init__(self, env: Env, size: int) -> None:
         super().__init__(env, size)
+        if size > MOST_LINEAR:
+            raise InputError(
+                f"distractors is {size}, but those with dynamics of their own need a matrix of all "
+                f"by all: give at most {MOST_LINEAR}, or distractor_kind 'noise'"
+            )
         rng = np.random.default_rng(0)  # a property of the environment, like its physics
         rotation, triangle = np.linalg.qr(rng.standard_normal((size, size)))
         self._rotation = (rotation * np.sign(np.diag(triangle))).astype(self.dtype)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Mapping
+import numbers
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -19,11 +21,13 @@ from omd.envs.host import (
     action_fields,
     build,
     observation_size,
+    release,
     workers_for,
 )
-from omd.envs.host_call import call_host, varying_as
+from omd.envs.host_call import call_host, host_errors, varying_as
 from omd.envs.protocol import Draw, derive
 from omd.errors import InputError
+from omd.parts import reason_of
 from omd.types import EnvSpec, Step
 
 
@@ -39,6 +43,23 @@ def registered(id: str) -> Any:
     import gymnasium
 
     return gymnasium.registry.get(id)
+
+
+@contextlib.contextmanager
+def _readable(id: str) -> Iterator[None]:
+    """What an environment has in other forms than Gymnasium's is told in one sentence."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"environment {id!r} isn't as gymnasium.Env asks, {reason_of(error)}: mend it"
+        ) from error
+
+
+MOST_FRAMES = 1000
+"""Pictures a second."""
 
 
 class HostState(NamedTuple):
@@ -77,18 +98,19 @@ class GymnasiumEnv:
         self.dtype = np.dtype(dtype)
         make = functools.partial(build, id, name, render_mode, arguments)
         env = make()
-        size = observation_size(id, env.observation_space)
-        self.spec = EnvSpec(
-            id=id,
-            observation_size=size,
-            max_episode_steps=env.spec.max_episode_steps if env.spec else None,
-            **action_fields(id, env.action_space),
-        )
-        self.frames_per_second = float(env.metadata.get("render_fps") or 30)
-        discrete = self.spec.num_actions is not None
-        self._action_dtype = np.dtype(np.int32 if discrete else dtype)
-        count, spec = (0, "") if render_mode else workers_for(env, lanes, workers)
-        env.close()
+        with _readable(id):
+            size = observation_size(id, env.observation_space)
+            self.spec = EnvSpec(
+                id=id,
+                observation_size=size,
+                max_episode_steps=env.spec.max_episode_steps if env.spec else None,
+                **action_fields(id, env.action_space),
+            )
+            self._rate = dict(env.metadata or {}).get("render_fps")
+            discrete = self.spec.num_actions is not None
+            self._action_dtype = np.dtype(np.int32 if discrete else dtype)
+            count, spec = (0, "") if render_mode else workers_for(env, lanes, workers)
+        release(env, id)
         self._host: Lanes | Crew
         if count:
             self._host = Crew(
@@ -102,7 +124,21 @@ class GymnasiumEnv:
                 workers=count,
             )
         else:
-            self._host = Lanes(make, id, first=0, count=lanes, size=size, dtype=dtype)
+            with _readable(id):
+                self._host = Lanes(make, id, first=0, count=lanes, size=size, dtype=dtype)
+
+    @property
+    def frames_per_second(self) -> float:
+        """Of the environment's renderer, 30 where it doesn't say; raises `InputError` for what is
+        no rate."""
+        rate = 30 if self._rate is None else self._rate
+        number = isinstance(rate, numbers.Real) and not isinstance(rate, bool)
+        if not number or not 0 < rate <= MOST_FRAMES:
+            raise InputError(
+                f"environment {self.spec.id!r} has render_fps {rate!r} in its metadata: give a "
+                f"number above 0 and up to {MOST_FRAMES}"
+            )
+        return float(rate)
 
     def reset(self, keys: Array) -> tuple[HostState, Float[Array, "L obs"]]:
         """Begin an episode in each lane; one typed key a lane.
@@ -146,7 +182,8 @@ class GymnasiumEnv:
 
     def restore(self, snapshot: dict[str, np.ndarray]) -> None:
         """Bring the episodes of a snapshot back; raises `InputError` if they come out otherwise."""
-        self._host.restore(snapshot)
+        with host_errors(self):
+            self._host.restore(snapshot)
 
     @property
     def failure(self) -> RuntimeError | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -11,7 +13,37 @@ import numpy as np
 from jax.experimental import io_callback
 from jaxtyping import Array, UInt32
 
+from omd.errors import InputError
 from omd.types import PyTree
+
+
+@contextlib.contextmanager
+def host_errors(*envs: Any) -> Iterator[None]:
+    """What one of these environments raises in the block comes out as an `InputError` of one
+    sentence: compiled code hands on the text of it only, with that of our own calls. Wait for the
+    results within the block."""
+    _LOG.addFilter(_told)
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        inner = (getattr(env, "unwrapped", env) for env in envs)
+        failure = next((f for env in inner if (f := getattr(env, "failure", None))), None)
+        if failure is None:
+            raise
+        raise InputError(f"{failure}: mend it; what was saved before is kept") from error
+    finally:
+        _LOG.removeFilter(_told)
+
+
+_LOG = logging.getLogger("jax._src.callback")
+"""Where JAX writes a traceback of what a callback raises, before it hands it on."""
+
+
+def _told(record: logging.LogRecord) -> bool:
+    """Whether JAX may log it: not what an `InputError` tells."""
+    return "io_callback failed" not in record.getMessage()
 
 
 def call_host(function: Callable[..., PyTree], shapes: PyTree, *arguments: Array) -> PyTree:

@@ -13,12 +13,13 @@ from numpy.typing import DTypeLike
 from omd.envs.protocol import Draw, derive
 from omd.envs.spaces import action_fields, kind
 from omd.errors import InputError
+from omd.parts import reason_of
 from omd.types import EnvSpec, PyTree, Step
 
 
 def failed(id: str, error: Exception) -> InputError:
     """The error for an environment whose library raises while it is built."""
-    return InputError(f"environment {id!r} can't be built: {type(error).__name__}: {error}")
+    return InputError(f"environment {id!r} can't be built: {reason_of(error)}")
 
 
 class JaxEnv:
@@ -142,10 +143,10 @@ class JaxEnv:
         try:
             state, observation = jax.eval_shape(self._reset_lane, key)
             successor = jax.eval_shape(self._transition, state, action, key)[0]
-        except TypeError as error:
-            wide = jax.config.read("jax_enable_x64")
+        except Exception as error:
+            wide = isinstance(error, TypeError) and jax.config.read("jax_enable_x64")
             need = "needs JAX's 64-bit mode off" if wide else "can't be stepped"
-            raise InputError(f"environment {id!r} {need}: {error}") from error
+            raise InputError(f"environment {id!r} {need}: {reason_of(error)}") from error
         if successor != state:
             raise InputError(
                 f"environment {id!r} can't be scanned: a step turns its state {state} into "

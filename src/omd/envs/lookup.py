@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import operator
+import contextlib
 import sys
 import types
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from omd import parts
-from omd.config import checked_env, env_text
+from omd.config import MOST_DISTRACTORS, checked_env, env_text
 from omd.envs import from_gymnasium, from_gymnax, from_mjx
 from omd.envs.distractors import KINDS
 from omd.envs.from_gymnasium import GymnasiumEnv
@@ -69,18 +69,22 @@ def make(
     Raises `InputError` for an unknown id, with the nearest ones, for an environment that can't be
     made, and for one that has spaces that agents here can't use.
     """
-    lanes, distractors = _count("lanes", lanes, 1), _count("distractors", distractors, 0)
+    lanes = parts.count("lanes", lanes)
+    distractors = parts.count("distractors", distractors, 0, MOST_DISTRACTORS)
     closest("kind of distractors", distractor_kind, KINDS)
-    dtype = jnp.dtype(dtype)
+    with contextlib.suppress(TypeError):  # what is none is told below
+        dtype = jnp.dtype(dtype)
     if dtype not in (jnp.float32, jnp.float64):
         raise InputError(f"dtype is {dtype}: use float32 or float64")
     if jax.dtypes.canonicalize_dtype(dtype) != dtype:
         raise InputError("dtype is float64, which JAX has turned off: wrap in jax.enable_x64(True)")
+    if not isinstance(arguments, Mapping | None):
+        raise InputError(f"arguments is {arguments!r}: give a mapping of names to values")
     source, arguments = resolve(env), dict(arguments or {})
     made: Env
     if source.on_host:
         if workers is not None:
-            workers = _count("workers", workers, 0)
+            workers = parts.count("workers", workers, 0)
         made = GymnasiumEnv(
             source.id, source.made, arguments, lanes=lanes, dtype=dtype, render_mode=render_mode,
             workers=workers,
@@ -122,16 +126,6 @@ def available() -> dict[str, list[str]]:
 
 
 BACKENDS = {"gymnax": from_gymnax.ids, "gymnasium": from_gymnasium.ids, "mjx": from_mjx.ids}
-
-
-def _count(name: str, value: int, least: int) -> int:
-    try:
-        count = operator.index(value)
-    except TypeError:
-        count = least - 1
-    if count < least:
-        raise InputError(f"{name} is {value!r}: give a whole number of at least {least}")
-    return count
 
 
 def resolve(env: Any) -> Source:

@@ -106,10 +106,7 @@ def check_options(budget: str, projection: str, seeds: int) -> None:
     ):
         if value not in known:
             raise InputError(f"{name} must be {' or '.join(known)}, but is {value!r}; choose one.")
-    if seeds < 1:
-        raise InputError(f"seeds must be at least 1, but is {seeds}; the paper has 10.")
-    if seeds > MOST_SEEDS:
-        raise InputError(f"seeds must be at most {MOST_SEEDS:,}, but is {seeds}; the paper has 10.")
+    parts.count("seeds", seeds, 1, MOST_SEEDS)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import pathlib
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -13,10 +14,11 @@ import jax
 import numpy as np
 from jaxtyping import UInt8
 
-from omd import envs, memory
+from omd import envs, memory, parts
 from omd.config import env_text
 from omd.envs import host
-from omd.errors import InputError, in_a_line, install
+from omd.errors import InputError, install
+from omd.parts import reason_of
 from omd.runs import files, folder
 from omd.runs.run import Run, load
 
@@ -55,21 +57,30 @@ def watch(
     is missing.
     """
     run = load(run) if isinstance(run, str | os.PathLike) else run
-    path = run.folder / "policy.gif" if out is None else pathlib.Path(out)
+    path = run.folder / "policy.gif" if out is None else parts.path("out", out)
     _check(path, steps)
     imageio = _imageio(path)
     config = run.config
     make = functools.partial(folder.make_env, config, lanes=1)
     with _variables(), folder.precision(config):
         stage = _stage(config.env, make)
-        frames, rate = _play(run, stage, seed, steps, track, small=path.suffix == ".gif")
+        with envs.host_errors(stage.env):
+            frames, rate = _play(run, stage, seed, steps, track, small=path.suffix == ".gif")
         stage.env.close()
     settings: dict[str, Any] = {"duration": 1000 / rate, "loop": 0}
     if path.suffix == ".mp4":
         settings = {"fps": rate, "macro_block_size": 2}
         frames = [frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2] for frame in frames]
     with _variables(), files.atomic(path) as temporary:
-        imageio.imwrite(temporary, frames, extension=path.suffix, **settings)
+        try:
+            imageio.imwrite(temporary, frames, extension=path.suffix, **settings)
+        except OSError:
+            raise
+        except Exception as error:  # whatever its writers say of pictures that they can't take
+            raise InputError(
+                f"no {path.suffix} can be made of pictures of {list(frames[0].shape)} "
+                f"({reason_of(error)}): give --out with another of {' and '.join(FORMATS)}"
+            ) from error
     return path
 
 
@@ -120,7 +131,8 @@ def _play(
 ) -> tuple[list[Frame], float]:
     """Pictures of the policy, and how many of them make a second."""
     stride = max(1, int(np.ceil(stage.rate / GIF_RATE))) if small else 1
-    root = jax.random.key(run.config.seed_list[0] if seed is None else seed)
+    known = run.config.seed_list
+    root = jax.random.key(seed if seed in known else known[0])
     keys = jax.random.split(jax.random.fold_in(root, 2**31), 1)
     step = stage.env.step if stage.env.on_host else jax.jit(stage.env.step)
     state, observation = jax.block_until_ready(stage.env.reset(keys))
@@ -137,7 +149,7 @@ def _play(
         if steps is None and bool(after.terminated[0] | after.truncated[0]):
             break
         if index % stride == 0:
-            frames.append(_drawn(name, functools.partial(stage.draw, state)))
+            frames.append(_drawn(name, functools.partial(stage.draw, state), frames[0]))
     if small:
         factor = -(-len(frames[0]) // GIF_HEIGHT)
         frames = [_shrunk(frame, factor) for frame in frames]
@@ -165,8 +177,8 @@ def _variables() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _drawn(id: str, draw: Callable[[], Frame]) -> Frame:
-    """A picture; raises `InputError` where the renderer gives none."""
+def _drawn(id: str, draw: Callable[[], Any], like: Frame | None = None) -> Frame:
+    """A picture, of the size of another; raises `InputError` where the renderer gives none."""
     import gymnasium
 
     try:
@@ -176,14 +188,26 @@ def _drawn(id: str, draw: Callable[[], Frame]) -> Frame:
             f"drawing {id!r} needs a package that is missing: run `{install('watch')}`"
         ) from error
     except Exception as error:
-        raise InputError(
-            f"{id!r} can't be drawn here ({type(error).__name__}: {in_a_line(error)}): "
-            "MuJoCo draws without a display by EGL or OSMesa, libraries of the system; on Debian "
-            "and Ubuntu, `apt install libegl1 libgl1-mesa-dri` and MUJOCO_GL=egl"
-        ) from error
+        hint = "mend its render"
+        if "mujoco" in sys.modules:
+            hint = (
+                "MuJoCo draws without a display by EGL or OSMesa, libraries of the system; on "
+                "Debian and Ubuntu, `apt install libegl1 libgl1-mesa-dri` and MUJOCO_GL=egl"
+            )
+        raise InputError(f"{id!r} can't be drawn here ({reason_of(error)}): {hint}") from error
     if not isinstance(frame, np.ndarray) or frame.ndim != 3:
         raise InputError(f"environment {id!r} has no renderer that gives pictures ('rgb_array')")
-    return frame
+    if frame.dtype != np.uint8 or frame.shape[2] not in (3, 4) or not frame.size:
+        raise InputError(
+            f"environment {id!r} renders {frame.dtype}{list(frame.shape)}, where a picture is "
+            "uint8[height, width, 3]: mend its render"
+        )
+    if like is not None and frame.shape[:2] != like.shape[:2]:
+        raise InputError(
+            f"environment {id!r} renders pictures of {frame.shape[:2]} and of {like.shape[:2]} "
+            "pixels, but those of a film have one size: mend its render"
+        )
+    return frame[..., :3]
 
 
 def _shrunk(frame: Frame, factor: int) -> UInt8[np.ndarray, "rows columns 3"]:
@@ -198,8 +222,8 @@ def _check(path: pathlib.Path, steps: int | None) -> None:
     if path.suffix not in FORMATS:
         raise InputError(f"out is {str(path)!r}: give a name that ends in {' or '.join(FORMATS)}")
     files.check_new_file(path)
-    if steps is not None and steps < 1:
-        raise InputError(f"steps is {steps}: give at least 1")
+    if steps is not None:
+        parts.count("steps", steps)
 
 
 def _imageio(path: pathlib.Path) -> Any:

@@ -14,6 +14,7 @@ import jinja2
 import markupsafe
 import pandas as pd
 
+from omd import parts
 from omd.analysis import frames
 from omd.analysis.statistics import aggregate
 from omd.errors import InputError, in_a_line
@@ -35,8 +36,8 @@ def write(folder: str | os.PathLike, out: str | os.PathLike | None = None) -> pa
 
     Raises `InputError` for a folder that holds none of them.
     """
-    folder = pathlib.Path(folder)
-    path = pathlib.Path(out) if out is not None else folder / PAGE
+    folder = parts.path("folder", folder)
+    path = folder / PAGE if out is None else parts.path("out", out)
     if out is not None:
         files.check_new_file(path)
     elif folder.is_dir():
@@ -93,8 +94,12 @@ def of_run(run: Run) -> dict[str, Any]:
                 "tables": [_table(_by_seed(run), "by seed")],
             }
         )
-    film = run.folder / "policy.gif"
-    moving = [_inline(film.read_bytes(), "gif")] if film.exists() else []
+    film, moving = run.folder / "policy.gif", []
+    if film.exists():
+        try:
+            moving = [_inline(film.read_bytes(), "gif")]
+        except OSError as error:
+            problems.append(f"{film.name} can't be read: {in_a_line(error)}")
     hint = "No film yet: omd watch, with this folder, draws one, and the next report shows it."
     sections.append(
         {"title": "Policy", "text": "" if moving else hint, "pictures": moving, "tables": []}
@@ -106,8 +111,11 @@ def of_run(run: Run) -> dict[str, Any]:
         reason = reasons.get(seed, "its numbers stopped being finite")
         problems.append(f"seed {seed} diverged, seen at step {step:,}: {reason}")
     problems += symptoms.sentences(run.metrics)
-    history = run.folder / "provenance.json"
-    sessions = files.read_json(history, sessions=list)["sessions"] if history.exists() else []
+    history, sessions = run.folder / "provenance.json", []
+    if history.exists():
+        sessions = files.read_json(history, sessions=list)["sessions"]
+    else:
+        problems.append(f"{history.name} is missing: nobody knows what the run was made with")
     return {
         "title": f"{run.config.label} on {env}",
         "about": f"{run.folder.name}: {len(seeds)} seed{'s' * (len(seeds) > 1)}, "
@@ -219,53 +227,53 @@ def names_of(frame: pd.DataFrame, columns: list[str]) -> dict[int, str]:
 
 
 def of_figures(folder: pathlib.Path, records: list[pathlib.Path]) -> dict[str, Any]:
-    """Content of the page of all figures in a folder."""
+    """Content of the page of all figures in a folder. One that is damaged is a problem; the others
+    are shown."""
     sections: list[dict[str, Any]] = []
     versions: dict[str, dict[str, str]] = {}
     settings: dict[str, Any] = {}
-    facts = []
+    facts, problems = [], []
     for path in records:
-        record = files.read_json(path)
-        stem = path.stem
-        name = stem.removeprefix("figure-")
-        sweeps = record.get("sweeps", [])
-        picture, tables = path.with_suffix(".png"), []
-        for kind in ("claims", "aggregates"):
-            if (csv := path.with_name(f"{stem}-{kind}.csv")).exists():
-                tables.append(_table(_short(pd.read_csv(csv)), kind))
-        mine = record.get("settings", {})
-        sections.append(
-            {
-                "title": f"Figure {name}",
-                "text": "; ".join(s["about"] for s in sweeps if s.get("about")),
-                "pictures": [_inline(picture.read_bytes(), "png")] if picture.exists() else [],
-                "tables": [
-                    *tables,
-                    _table(
-                        pd.DataFrame([{"setting": k, "value": _shown(v)} for k, v in mine.items()]),
-                        "settings",
-                    ),
-                ],
-            }
-        )
+        name = f"figure {path.stem.removeprefix('figure-')}"
+        try:
+            record = files.read_json(path)
+            sections.append(_section(path, name[0].upper() + name[1:], record))
+            versions[name] = _versions(record)
+        except Exception as error:  # whatever pandas and others make of damaged files
+            problems.append(f"{name} is left out, for its files can't be read: {in_a_line(error)}")
+            continue
+        facts.append(name)
         if "sweeps" in record:
-            for name, value in mine.items():
-                old = settings.get(name, [])
+            for setting, value in record.get("settings", {}).items():
+                old = settings.get(setting, [])
                 new = value if isinstance(value, list) else [value]
-                settings[name] = [*old, *(v for v in new if v not in old)]
-        versions |= {f"figure {name}": _versions(record)}
-        facts.append(f"figure {name}")
+                settings[setting] = [*old, *(v for v in new if v not in old)]
     return {
         "title": "Figures",
         "about": "What omd figure wrote into one folder.",
         "facts": facts,
-        "problems": [],
+        "problems": problems,
         "sections": sections,
         "settings": {},
         "differences": differences(settings) if settings else [],
         "versions": {
             name: ", ".join(f"{k} {v}" for k, v in mine.items()) for name, mine in versions.items()
         },
+    }
+
+
+def _section(path: pathlib.Path, title: str, record: dict[str, Any]) -> dict[str, Any]:
+    """A figure's picture, its tables and its settings; `path` is that of its record."""
+    picture, tables = path.with_suffix(".png"), []
+    for kind in ("claims", "aggregates"):
+        if (csv := path.with_name(f"{path.stem}-{kind}.csv")).exists():
+            tables.append(_table(_short(pd.read_csv(csv)), kind))
+    rows = [{"setting": k, "value": _shown(v)} for k, v in record.get("settings", {}).items()]
+    return {
+        "title": title,
+        "text": "; ".join(s["about"] for s in record.get("sweeps", []) if s.get("about")),
+        "pictures": [_inline(picture.read_bytes(), "png")] if picture.exists() else [],
+        "tables": [*tables, _table(pd.DataFrame(rows), "settings")],
     }
 
 

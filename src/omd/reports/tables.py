@@ -200,12 +200,15 @@ def _environments(*, brief: bool) -> list[str]:
 def _runs(out: pathlib.Path) -> list[str]:
     from omd.runs.run import load
 
+    if out.exists() and not out.is_dir():
+        raise InputError(f"out is {str(out)!r}, which is no folder: name the one that holds runs")
     lines = []
-    for config in sorted(out.glob("*/config.json")):
+    names = ("config.json", "metrics.parquet", "checkpoint.safetensors")
+    for path in sorted({file.parent for name in names for file in out.glob(f"*/{name}")}):
         try:
-            run = load(config.parent)
+            run = load(path)
         except InputError as error:  # the others are fine
-            lines.append(f"{config.parent}: can't be used: {error}")
+            lines.append(f"{path}: can't be used: {error}")
             continue
         state = "finished" if run.finished else f"at step {run.step} of {run.config.steps}"
         figures = "" if run.metrics.empty else f", return {mean_and_error(run.final_returns())}"

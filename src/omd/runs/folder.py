@@ -146,14 +146,14 @@ def has_checkpoint(folder: pathlib.Path) -> bool:
 def restore(program: Program, lanes: list[Settings], folder: pathlib.Path) -> LaneState:
     """The state of the lanes in a folder's last good checkpoint, on the devices. Raises
     `InputError` where there is none that can be used."""
-    return restored(program, lanes, last_good(folder))
+    return restored(program, lanes, last_good(folder), folder)
 
 
 def restored(
-    program: Program, lanes: list[Settings], arrays: Mapping[str, np.ndarray]
+    program: Program, lanes: list[Settings], arrays: Mapping[str, np.ndarray], folder: pathlib.Path
 ) -> LaneState:
-    """The state of the lanes in a checkpoint's arrays, on the devices; raises `InputError` where
-    they are of other settings."""
+    """The state of the lanes in the arrays of a folder's checkpoint, on the devices; raises
+    `InputError` where they are of other settings."""
     like = jax.eval_shape(lambda: program.fresh(lanes))
     used = _used_slots(program, step_of(arrays))
 
@@ -166,7 +166,10 @@ def restored(
         missing = [(0, a - b) for a, b in zip(like.shape, x.shape, strict=True)]
         return np.pad(x, missing) if x.ndim == 3 else x
 
-    state = files.state_of(arrays, like._replace(replay=jax.tree.map(trimmed, like.replay)))
+    try:
+        state = files.state_of(arrays, like._replace(replay=jax.tree.map(trimmed, like.replay)))
+    except InputError as error:
+        raise InputError(f"{folder / CHECKPOINT} can't be used: {error}") from error
     program.env.restore(files.extra_of(arrays))
     return program.place(state._replace(replay=jax.tree.map(full, state.replay, like.replay)))
 
@@ -201,6 +204,8 @@ def last_good(folder: pathlib.Path, *, mend: bool = False) -> dict[str, np.ndarr
         stacklevel=3,
     )
     if mend:
+        if last.is_dir():
+            raise files.FileError(f"{last} is a folder, where a checkpoint belongs: remove it")
         with files.writing(last):
             os.replace(before, last)
     return arrays
@@ -210,10 +215,20 @@ def history(folder: pathlib.Path) -> pd.DataFrame:
     """The metrics up to the checkpoint's step: what a save that was cut left beyond it isn't part
     of the run. Raises `InputError` where they are damaged, or missing beside a checkpoint."""
     notes: dict[str, Any] = {}
+    words = ""
     for name in (CHECKPOINT, PREVIOUS):
-        with contextlib.suppress(files.FileError):
+        try:
             notes = files.read_notes(folder / name)
             break
+        except files.FileError as error:
+            words = words or str(error)
+    if words and notes:
+        warnings.warn(
+            f"{words}; evaluations after step {notes['step']}, where the checkpoint before it was "
+            "written, are left out",
+            Notice,
+            stacklevel=2,
+        )
     path, advice = folder / METRICS, "put back a copy of it, or train a new run"
     if not path.exists():
         if not has_checkpoint(folder):
@@ -274,13 +289,14 @@ def read_divergences(folder: pathlib.Path) -> dict[int, tuple[int, str]]:
     """By lane number: seed, and where and why its simulator stopped making sense."""
     if not (folder / DIVERGED).exists():
         return {}
-    told = files.read_json(folder / DIVERGED)
-    try:
-        return {int(lane): (int(seed), str(words)) for lane, (seed, words) in told.items()}
-    except (TypeError, ValueError) as error:
+    told, found = files.read_json(folder / DIVERGED), {}
+    with contextlib.suppress(TypeError, ValueError):
+        found = {int(lane): (int(seed), str(words)) for lane, (seed, words) in told.items()}
+    if not found:  # it is written only where there is something to tell
         raise files.FileError(
             f"{folder / DIVERGED} can't be read: it holds no seeds and sentences by lane"
-        ) from error
+        )
+    return found
 
 
 def new_folder(out: pathlib.Path, name: str | None, config: Settings) -> pathlib.Path:
@@ -295,7 +311,7 @@ def new_folder(out: pathlib.Path, name: str | None, config: Settings) -> pathlib
         )
         numbers = (i for i in range(1, 10**6) if not (out / f"{stem}-{i}").exists())
         name = f"{stem}-{next(numbers)}"
-    elif not re.fullmatch(r"[\w.-]*\w[\w.-]*", name):
+    elif not isinstance(name, str) or not re.fullmatch(r"[\w.-]*\w[\w.-]*", name):
         raise InputError(f"name is {name!r}: use letters, digits, '.', '_' and '-'")
     folder = out / name
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from omd import envs
+from omd import envs, parts
 from omd.agents import Prediction
-from omd.errors import InputError
+from omd.errors import InputError, in_a_line
 from omd.runs import folder
 from omd.types import EnvSpec, PyTree, Transition
 
@@ -35,13 +36,37 @@ class Rollout(NamedTuple):
 
 
 def checked_observation(observation: Any, spec: EnvSpec) -> np.ndarray:
-    """[obs] or [batch, obs] as an array; raises `InputError` for another shape."""
-    observation, size = np.asarray(observation), spec.observation_size
+    """[obs] or [batch, obs] as an array; raises `InputError` for another shape, and for what
+    aren't numbers."""
+    observation, size = _numbers("observation", observation), spec.observation_size
     if observation.ndim not in (1, 2) or observation.shape[-1] != size:
         raise InputError(
             f"observation has shape {observation.shape}: give [{size}] or [batch, {size}]"
         )
     return observation
+
+
+def _numbers(name: str, value: Any) -> np.ndarray:
+    """An array of real numbers; raises `InputError` for anything else."""
+    try:
+        array = np.asarray(value)
+        array = array.astype(float) if array.dtype == object else array
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} is no array of numbers: {in_a_line(error)}") from error
+    if array.dtype.kind not in "biuf" and not jnp.issubdtype(array.dtype, jnp.floating):
+        raise InputError(f"{name} is an array of {array.dtype}: give real numbers")
+    return array
+
+
+def _draw(sample: Any) -> int:
+    """The number of a draw; raises `InputError` for what is none."""
+    try:
+        number = operator.index(0 if sample is None else sample)
+    except TypeError:
+        number = -1
+    if not 0 <= number < 2**63:
+        raise InputError(f"sample is {sample!r}: give a whole number from 0 to 2**63 - 1")
+    return number
 
 
 class LearnedModel:
@@ -75,7 +100,7 @@ class LearnedModel:
                 self._theta(seed),
                 jnp.atleast_2d(observation),
                 jnp.asarray(action[None] if single else action),
-                jax.random.key(sample or 0),
+                jax.random.key(_draw(sample)),
             )
         state = np.asarray(prediction.mean if sample is None else prediction.sample)
         reward = np.asarray(prediction.reward)
@@ -98,15 +123,20 @@ class LearnedModel:
         """
         if (actions is None) == (steps is None):
             raise InputError("give actions, or a number of steps for those of the policy")
-        if steps is not None and steps < 1:
-            raise InputError(f"steps is {steps}: give at least 1")
-        states = [np.asarray(observation, self._dtype)]
+        steps = None if steps is None else parts.count("steps", steps)
+        states = [checked_observation(observation, self.spec).astype(self._dtype)]
         time = states[0].ndim - 1
-        planned = None if actions is None else np.moveaxis(np.asarray(actions), time, 0)
+        planned = None
+        if actions is not None:
+            planned = _numbers("actions", actions)
+            if planned.ndim <= time or not planned.shape[time]:
+                wanted = "[batch, steps]" if time else "[steps]"
+                raise InputError(f"actions has shape {planned.shape}: give one a step, {wanted}")
+            planned = np.moveaxis(planned, time, 0)
         taken, rewards = [], []
         for number in range(steps or len(planned)):  # type: ignore[arg-type]
             action = self._run.act(states[-1], seed=seed) if planned is None else planned[number]
-            draw = None if sample is None else sample * 1_000_003 + number
+            draw = None if sample is None else _draw(sample) % 2**31 * 1_000_003 + number
             state, reward = self.predict(states[-1], action, seed=seed, sample=draw)
             states.append(state)
             taken.append(np.asarray(action))
@@ -129,7 +159,9 @@ class LearnedModel:
         """
         from omd.runs.model_env import ModelEnv
 
-        limit = max_episode_steps or self.spec.max_episode_steps
+        limit = self.spec.max_episode_steps
+        if max_episode_steps is not None:
+            limit = parts.count("max_episode_steps", max_episode_steps)
         if limit is None:
             raise InputError(f"{self.spec.id} has no time limit: give max_episode_steps")
         if self._run.config.reward == "known":
@@ -157,7 +189,7 @@ class LearnedModel:
 
     def _checked(self, observation: Any, action: Any) -> tuple[np.ndarray, np.ndarray]:
         observation = checked_observation(observation, self.spec).astype(self._dtype)
-        action = np.asarray(action)
+        action = _numbers("action", action)
         wanted = observation.shape[:-1]
         if self.spec.num_actions is None:
             wanted, action = (*wanted, self.spec.action_size), action.astype(self._dtype)

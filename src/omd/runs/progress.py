@@ -37,8 +37,9 @@ def display(*, shown: bool) -> Iterator[list[Callback]]:
             yield [_Bar(bar)]
 
 
-def describe(evaluation: Evaluation) -> str:
-    """The figures that matter: return over the seeds, error of the model, speed."""
+def describe(evaluation: Evaluation, begun: int | None = None) -> str:
+    """The figures that matter: return over the seeds, error of the model, speed, and symptoms;
+    `begun` is the step that `symptoms.first_learned` gave of the evaluations so far."""
     if not evaluation.rows:
         return ""
     returns = np.array([row["episode_return"] for row in evaluation.rows])
@@ -52,14 +53,28 @@ def describe(evaluation: Evaluation) -> str:
         parts.append(f"{evaluation.lane_steps_per_second:,.0f} lane-steps/s")
     if diverged := sum(row["diverged"] for row in evaluation.rows):
         parts.append(f"{diverged} diverged")
-    parts += symptoms.in_short(evaluation.rows)
+    parts += symptoms.in_short(evaluation.rows, begun)
     return "  ".join(parts)
 
 
-class _Bar(Callback):
+class _Shown(Callback):
+    """Knows since when something is learned, as far as it has seen the run."""
+
+    def __init__(self) -> None:
+        self._begun: int | None = None
+
+    def figures(self, evaluation: Evaluation) -> str:
+        """What there is to say of an evaluation."""
+        if self._begun is None:
+            self._begun = symptoms.first_learned(evaluation.rows)
+        return describe(evaluation, self._begun)
+
+
+class _Bar(_Shown):
     """A bar with the figures of the last evaluation."""
 
     def __init__(self, bar: rich.progress.Progress) -> None:
+        super().__init__()
         self._bar, self._figures = bar, ""
         self._task = bar.add_task("compiling", total=None, figures="")
 
@@ -68,7 +83,7 @@ class _Bar(Callback):
         evaluation = record.evaluation
         if evaluation.step == 0:
             return
-        self._figures = describe(evaluation) or self._figures
+        self._figures = self.figures(evaluation) or self._figures
         self._bar.update(
             self._task,
             description="training",
@@ -78,11 +93,12 @@ class _Bar(Callback):
         )
 
 
-class _Lines(Callback):
+class _Lines(_Shown):
     """A line for the first evaluation after step 0, then one every ten seconds, and one for the
     last."""
 
     def __init__(self, console: rich.console.Console) -> None:
+        super().__init__()
         self._console = console
         self._shown = -math.inf
 
@@ -90,7 +106,8 @@ class _Lines(Callback):
         """Print a line if it is time."""
         now = time.monotonic()
         due = now - self._shown > LINE_SECONDS or evaluation.step >= evaluation.steps
+        figures = self.figures(evaluation)
         if evaluation.step and due:
             self._shown = now
-            line = f"step {evaluation.step:,} of {evaluation.steps:,}  {describe(evaluation)}"
+            line = f"step {evaluation.step:,} of {evaluation.steps:,}  {figures}"
             self._console.print(line, highlight=False, soft_wrap=True)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from omd import callbacks, memory
+from omd import callbacks, memory, parts
 from omd.config import Config
 from omd.errors import InputError
 from omd.runs import files, folder, session, stored
@@ -122,10 +122,7 @@ class Run:
 
         `seed` draws other episodes. The policy is the stochastic one of training, without ε.
         """
-        if episodes < 1:
-            raise InputError(f"episodes is {episodes}: give at least 1")
-        if not 0 <= seed < 2**31:
-            raise InputError(f"seed is {seed}: give a whole number from 0 to 2**31 - 1")
+        episodes, seed = parts.count("episodes", episodes), parts.count("seed", seed, 0)
         config = dataclasses.replace(self.config, evaluate_episodes=episodes)
         memory.check(config)
         with folder.precision(config):
@@ -134,8 +131,9 @@ class Run:
             if not self._trained:
                 state = folder.restore(program, folder.lanes_of(config), self.folder)
             key = jax.vmap(lambda k: jax.random.fold_in(k, 2**31 + seed))(state.key)
-            metrics = program.evaluate(state._replace(key=key))
-            columns = {k: np.asarray(v)[: program.lanes] for k, v in metrics.items()}
+            with program.host_errors():
+                metrics = program.evaluate(state._replace(key=key))
+                columns = {k: np.asarray(v)[: program.lanes] for k, v in metrics.items()}
         return pd.DataFrame({"seed": config.seed_list, **columns})
 
     @functools.cached_property
@@ -175,7 +173,7 @@ class Run:
 
 def load(path: str | os.PathLike) -> Run:
     """A run from its folder; raises `InputError` if it is none."""
-    path = pathlib.Path(path)
+    path = parts.path("run", path)
     config = stored.read_settings(path)
     return Run(path, config, folder.history(path))
 
@@ -192,17 +190,18 @@ def start(
     if out is None and name is not None:
         raise InputError(f"name is {name!r}, but out is None, so nothing is written: leave it out")
     memory.check(config)
-    if out is not None:
-        files.check_writable(pathlib.Path(out))
+    place = None if out is None else parts.path("out", out)
+    if place is not None:
+        files.check_writable(place)
     with folder.precision(config), contextlib.ExitStack() as stack:
         program = folder.program_of(config)
         config = program.config
-        values = stored.to_json(config) if out is not None else {}
+        values = stored.to_json(config) if place is not None else {}
         folder.check_memory(program)
         state = program.place(program.fresh(folder.lanes_of(config)))
         path = None
-        if out is not None:
-            path = folder.new_folder(pathlib.Path(out), name, config)
+        if place is not None:
+            path = folder.new_folder(place, name, config)
             try:
                 files.write_json(path / stored.CONFIG, values)
                 files.write_json(path / PROVENANCE, {"sessions": [made_with()]})
@@ -220,7 +219,7 @@ def resume(
     listeners: Sequence[callbacks.Callback] = (),
 ) -> Run:
     """Go on with a run where its last checkpoint left it; `config`, if given, must be its own."""
-    path = pathlib.Path(path)
+    path = parts.path("resume", path)
     run = load(path)
     if config is not None:
         config = resolved(config)
@@ -240,6 +239,7 @@ def resume(
         if run.finished:
             return run
         record = files.read_json(path / PROVENANCE, sessions=list)
+        folder.read_divergences(path)  # damaged, it would spoil the end of the run
         begun = folder.begun(path, run.metrics)
         arrays = folder.last_good(path, mend=True) if begun else {}
         step = folder.step_of(arrays)
@@ -247,7 +247,7 @@ def resume(
         program, lanes = folder.program_of(config), folder.lanes_of(config)
         folder.check_memory(program)
         fresh = functools.partial(program.fresh, lanes)
-        state = folder.restored(program, lanes, arrays) if begun else program.place(fresh())
+        state = folder.restored(program, lanes, arrays, path) if begun else program.place(fresh())
         record["sessions"].append(made_with() | {"from_step": step})
         files.write_json(path / PROVENANCE, record)
         return _train(program, state, config, path, rows, listeners)

@@ -62,11 +62,12 @@ def train(
         for chunk in chunks:
             clock = time.monotonic()
             figures: Metrics = {}
-            if chunk.steps:
-                state, figures = program.advance(state, chunk.steps, learn=chunk.learn)
-            if chunk.evaluated:
-                figures |= program.evaluate(state)
-            numbers = {name: np.asarray(values) for name, values in figures.items()}
+            with program.host_errors():
+                if chunk.steps:
+                    state, figures = program.advance(state, chunk.steps, learn=chunk.learn)
+                if chunk.evaluated:
+                    figures |= program.evaluate(state)
+                numbers = {name: np.asarray(values) for name, values in figures.items()}
             finite = numbers.pop("finite", np.ones(len(labels), bool))
             divergences = folder.divergences(program, labels, numbers.get("episode_return"))
             diverged |= {label["lane"] for i, label in enumerate(labels) if not finite[i]}

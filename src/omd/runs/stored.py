@@ -44,6 +44,8 @@ def from_json(values: Mapping[str, Any]) -> Settings:
         raise InputError(f"its version is {version!r}, this program reads 1 and {VERSION}")
     if version == 1:
         values = _from_version_1(values)
+    if "env" not in values:  # every version wrote it
+        raise InputError("it names no environment")
     for name in values:
         closest("setting", name, SETTINGS)
     known: dict[str, Any] = {k: tuple(v) if k == "seeds" else v for k, v in values.items()}

@@ -9,7 +9,7 @@ import pandas as pd
 
 from omd.errors import InputError, Notice, in_a_line
 from omd.runs import files
-from omd.runs.folder import METRICS
+from omd.runs.folder import METRICS, has_checkpoint
 from omd.runs.rows import joined, settings_row, with_uniform_widths
 from omd.runs.run import LAST
 from omd.settings import Settings
@@ -61,6 +61,8 @@ def _read(
     folder = sweep.folder(group)
     metrics, done = folder / METRICS, folder / DONE
     if not done.exists():
+        if has_checkpoint(folder) and not metrics.exists():
+            raise files.FileError(f"{metrics} is missing, with all evaluations so far")
         frame = files.read_frame(metrics, "lane", "seed", "step") if metrics.exists() else None
         return frame, {}, {}
     frame = files.read_frame(metrics, "lane", "seed", "step")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -116,9 +117,10 @@ def seconds_per_lane_step(
     """Measured on one device, compile time apart: for estimates."""
     steps = 300
     config = dataclasses.replace(config, evaluate_every=steps)
-    with folder.precision(config):
+    with folder.precision(config), contextlib.ExitStack() as stack:
         program = program_of(config, lanes)
         state = program.place(program.fresh([config] * lanes))
+        stack.enter_context(program.host_errors())
         state, _ = program.advance(state, config.batch_size, learn=False)
         times = []
         for _ in range(3):

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
+from omd import parts
 from omd.errors import InputError, closest
 from omd.runs.signals import Stop
 from omd.settings import Settings
@@ -40,9 +41,10 @@ def plan(
     lanes: Sequence[Any], *, workers: int | None, group_size: int | None, timed: bool = False
 ) -> tuple[Machine, tuple[Group, ...], list[float] | None, dict[str, Any]]:
     """Machine, groups, seconds of a lane's step in each group if `timed`, and provenance."""
-    for name, value in (("workers", workers), ("group_size", group_size)):
-        if value is not None and value < 1:
-            raise InputError(f"{name} is {value}: give at least 1")
+    workers, group_size = (
+        None if value is None else parts.count(name, value)
+        for name, value in (("workers", workers), ("group_size", group_size))
+    )
     values = spec.to_json(lanes) if lanes else {"base": {}, "lanes": []}
     options = {"workers": workers, "group_size": group_size, "timed": timed}
     answer = local.plan({**values, **options})
@@ -73,7 +75,7 @@ def run(
     if isinstance(wanted, Sweep):
         sweep = wanted
     else:
-        path = pathlib.Path(out) if out is not None else pathlib.Path("sweeps") / wanted.name
+        path = pathlib.Path("sweeps") / wanted.name if out is None else parts.path("out", out)
         if (path / SWEEP).exists():
             sweep = Sweep(path)
             sweep.check(wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import pathlib
 import time
 
@@ -49,7 +50,7 @@ def _train(sweep: Sweep, group: plan.Group) -> Outcome:
         files.remove_leftovers(path)
         frame = folder.history(path)
         if folder.begun(path, frame):
-            state = folder.restored(program, lanes, folder.last_good(path, mend=True))
+            state = folder.restored(program, lanes, folder.last_good(path, mend=True), path)
             reached = int(np.asarray(state.step)[0])
             rows = frame[frame["step"] <= reached].to_dict("records")  # type: ignore[assignment]
         else:
@@ -105,7 +106,10 @@ def _first_models(
     program: Program, state: LaneState, theta: PyTree
 ) -> tuple[list[float], dict[str, list[int]]]:
     """Of each lane's first model on the transitions that the lane has seen: its squared error, and
-    the units of each hidden layer that are above zero for at least one of them."""
+    the units of each hidden layer that are above zero for at least one of them. NaN and no layers
+    where the objective trains no model."""
+    if not program.agent.objective.uses_model:
+        return [math.nan] * program.lanes, {}
     held = min(int(np.asarray(state.step)[0]), program.config.capacity)
     index = np.linspace(0, held - 1, min(held, SAMPLE)).astype(np.uint32)
 

@@ -8,11 +8,11 @@ import functools
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from typing import Any
 
 from omd.config import Config
+from omd.envs import host
 from omd.errors import InputError
 from omd.types import EnvSpec
 
@@ -47,12 +47,12 @@ def _probed(env: str, arguments: str) -> EnvSpec:
     with tempfile.TemporaryDirectory() as folder:
         out = os.path.join(folder, "spec.json")
         done = subprocess.run(
-            [sys.executable, "-c", PROBE, json.dumps([env, json.loads(arguments), out])],
+            [*host.PYTHON, "-c", PROBE, json.dumps([env, json.loads(arguments), out])],
             capture_output=True,
             text=True,
-            env={**os.environ, "JAX_PLATFORMS": "cpu",
-                 "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )  # fmt: skip
+            errors="replace",
+            env={**os.environ, **host.variables(), "JAX_PLATFORMS": "cpu"},
+        )
         if not os.path.exists(out):
             words = done.stderr.strip().splitlines() or ["its process ended by itself"]
             raise InputError(f"environment {env!r} can't be made: {words[-1]}")

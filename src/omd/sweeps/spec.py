@@ -20,13 +20,12 @@ import itertools
 import math
 import numbers
 import os
-import pathlib
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from omd import memory
+from omd import memory, parts
 from omd.config import SETTINGS, Config
 from omd.errors import InputError, closest
 from omd.runs import stored
@@ -71,7 +70,13 @@ def read(
     a `source` they are the whole sweep. Raises `InputError` for names, values and grids that
     can't work.
     """
-    axes = {name: list(values) for name, values in (options or {}).items()}
+    if not isinstance(options, Mapping | None):
+        raise InputError(f"options is {options!r}: give lists of values by setting")
+    axes: dict[str, list[Any]] = {}
+    for option, several in (options or {}).items():
+        if isinstance(several, str) or not isinstance(several, Iterable):
+            raise InputError(f"options has {several!r} for {option}: give a list of values")
+        axes[option] = list(_plain(several))
     if isinstance(source, Mapping):
         return _build("sweep", source, axes)
     if source is None:
@@ -80,7 +85,9 @@ def read(
                 f"no sweep: name one of {', '.join(shipped())}, or a TOML file, or give settings"
             )
         return _build("sweep", {"grid": [{}]}, axes)
-    path = pathlib.Path(source)
+    path = parts.path("sweep", source)
+    if path.is_dir() and str(source) not in shipped():
+        raise InputError(f"{source} is a folder, but no sweep: it has no sweep.json")
     if not path.is_file():
         if path.suffix == ".toml" or len(path.parts) > 1:
             raise InputError(f"sweep file {source} does not exist")
@@ -177,6 +184,7 @@ def _axes(
     raced = given.pop("race", None)
     for name, value in given.items():
         closest("setting", name, SETTINGS)
+        value = _plain(value)
         if name == "seeds":  # no axis: how many lanes each point has
             if name in options:
                 value = value[0] if len(value) == 1 else tuple(value)
@@ -191,6 +199,11 @@ def _axes(
         return axes, race.read(raced, axes)
     except InputError as error:
         raise InputError(f"grid {number}: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's arrays and pandas' columns as lists."""
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def to_json(lanes: Sequence[Settings]) -> dict[str, Any]:

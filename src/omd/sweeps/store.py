@@ -20,6 +20,7 @@ from typing import Any
 
 import filelock
 
+from omd import parts
 from omd.errors import InputError, in_a_line
 from omd.settings import Settings
 from omd.sweeps import race
@@ -44,7 +45,7 @@ class Sweep:
 
     def __init__(self, path: str | os.PathLike) -> None:
         """Raises `InputError` if the folder holds no sweep."""
-        self.path = pathlib.Path(path)
+        self.path = parts.path("sweep", path)
         values = _read(self.path / SWEEP)
         if values is None:
             raise InputError(f"{self.path} is no sweep: it has no {SWEEP}")
@@ -150,7 +151,8 @@ class Sweep:
     def error(self, group: Group) -> str | None:
         """Why the group failed, if it did."""
         try:
-            return (_read(self.folder(group) / ERROR) or {}).get("sentence")
+            values = _read(self.folder(group) / ERROR, sentence=str)
+            return values["sentence"] if values else None
         except InputError as error:
             return str(error)
 
@@ -214,13 +216,13 @@ def write(path: pathlib.Path, values: dict[str, Any]) -> None:
     files.write_json(path, values)
 
 
-def _read(path: pathlib.Path) -> dict[str, Any] | None:
+def _read(path: pathlib.Path, **fields: type) -> dict[str, Any] | None:
     if not path.exists():
         return None
     from omd.runs import files
 
     try:
-        return files.read_json(path)
+        return files.read_json(path, **fields)
     except files.FileError as error:
         if isinstance(error.__cause__, FileNotFoundError):  # a worker has just removed it
             return None

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from omd import agents
+from omd import agents, envs
 from omd.errors import InputError
 from omd.runs import files, folder
 from omd.sweeps.group import AGENTS
@@ -52,7 +52,7 @@ class Trained:
 
     def episode(self, seed: int = 0) -> Trajectory:
         """One episode of the most probable actions, from a start that `seed` draws."""
-        with folder.precision(self.config):
+        with folder.precision(self.config), envs.host_errors(self.env):
             key = jax.random.key(seed)
             state, observation = self.env.reset(jax.random.split(key, 1))
             steps = []

@@ -18,7 +18,7 @@ import sys
 import threading
 from typing import Any, TextIO
 
-from omd.errors import InputError
+from omd.errors import InputError, out_of_memory
 from omd.sweeps.outcome import Outcome
 
 
@@ -104,7 +104,7 @@ def run(path: str, index: int) -> Outcome:
     except OSError as error:
         return Outcome("unwritable", f"{error.strerror or error}: free space or mend the folder")
     except Exception as error:
-        if "RESOURCE_EXHAUSTED" in str(error) or isinstance(error, MemoryError):
+        if out_of_memory(error):
             sentence = "out of memory: give a smaller --group-size or fewer --workers"
             return Outcome("failed", sentence)
         raise

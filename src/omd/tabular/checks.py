@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import jax
@@ -19,6 +20,8 @@ def real_array(name: str, value: Any) -> Any:
     """
     if isinstance(value, jax.Array):
         array: Any = value
+    elif np.ma.is_masked(value):
+        raise InputError(f"{name} is a masked array, whose hidden entries would count; fill them.")
     else:
         try:
             array = np.asarray(value)
@@ -50,8 +53,12 @@ def one_number(name: str, value: Any) -> Float[Array, ""]:
 
 def check_count(name: str, value: Any, minimum: int = 1) -> None:
     """Raises `InputError` where a number is no whole one from `minimum` to 2³¹ − 1."""
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or value < minimum:
+    kind = "b" if isinstance(value, bool) else getattr(getattr(value, "dtype", None), "kind", "i")
+    try:
+        number = operator.index(value) if kind in "iu" else minimum - 1
+    except TypeError:
+        number = minimum - 1
+    if number < minimum:
         raise InputError(f"{name} must be a whole number of at least {minimum}, but is {value!r}.")
-    if value >= 2**31:
+    if number >= 2**31:
         raise InputError(f"{name} must be below 2147483648, but is {value}; choose a smaller one.")

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 
-from omd.errors import InputError
-from omd.tabular.checks import check_count
+from omd.errors import InputError, in_a_line
+from omd.tabular.checks import check_count, real_array
 from omd.tabular.kernels import Numbers, Successors, check_pairs, lists_of_successors
 from omd.tabular.mdp import MDP
 
@@ -45,6 +45,7 @@ def garnet(
             f"garnet needs states, actions >= 1 and branching between 1 and the number of states, "
             f"but got states={states}, actions={actions}, branching={branching}; lower branching."
         )
+    _check_size(states, actions, branching, sparse=sparse)
     rng = np.random.default_rng(seed)
     rows = states * actions
     index = _distinct(rng, rows, states, branching)
@@ -79,6 +80,10 @@ def grid_world(
     check_count("rows", rows)
     check_count("columns", columns)
     cells = rows * columns
+    _check_size(cells, 4, 3, sparse=sparse)
+    slip = _number("slip", slip)
+    step_reward = _number("step_reward", step_reward)
+    goal_reward = _number("goal_reward", goal_reward)
     goal = _cells("goals", [(rows - 1, columns - 1)] if goals is None else goals, rows, columns)
     wall = _cells("walls", walls, rows, columns)
     if not 0 <= slip <= 1:
@@ -117,7 +122,7 @@ def with_distractors(mdp: MDP, chain: Numbers) -> MDP:
     `InputError` for sparse transitions, a chain that isn't square, and rows that are no
     distributions.
     """
-    moves = np.asarray(chain)
+    moves = real_array("chain", chain)
     if moves.ndim != 2 or moves.shape[0] != moves.shape[1] or not moves.size:
         raise InputError(f"chain has shape {moves.shape}: give a square matrix [Z, Z]")
     if mdp.is_sparse:
@@ -148,8 +153,8 @@ def from_gymnasium(id: str, *, discount: float = 0.99, sparse: bool = False, **k
     """
     try:
         environment = gymnasium.make(id, **kwargs)
-    except (gymnasium.error.Error, TypeError) as error:
-        raise InputError(f"Gymnasium can't make {id!r}: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # whatever an environment says of its arguments
+        raise InputError(f"Gymnasium can't make {id!r}: {in_a_line(error)}") from error
     try:
         table = getattr(environment.unwrapped, "P", None)
         start = getattr(environment.unwrapped, "initial_state_distrib", None)
@@ -222,6 +227,7 @@ def from_callables(
     `reward(s, a, s')` what a transition earns; `initial` is uniform where it is left out. Raises
     `InputError` for a state without actions, a successor that is no state, and as `MDP`.
     """
+    states = list(states)
     number = {state: i for i, state in enumerate(states)}
     if not number or len(number) != len(states):
         raise InputError(
@@ -263,6 +269,29 @@ def from_callables(
     )
 
 
+MOST_NUMBERS = 10**10
+"""Of an MDP made here: 80 GB in float64."""
+
+
+def _check_size(states: int, actions: int, successors: int, *, sparse: bool) -> None:
+    """Raises `InputError` where an MDP has too many numbers, before memory is asked for."""
+    count = states * actions * (successors if sparse else max(successors, states))
+    if count > MOST_NUMBERS:
+        hint = "give fewer states" if sparse else "give fewer states, or sparse=True"
+        raise InputError(
+            f"{states:,} states with {actions} actions have {count:.3g} numbers, which take "
+            f"{8 * count / 1e9:,.0f} GB of memory; {hint}."
+        )
+
+
+def _number(name: str, value: Any) -> float:
+    """A real number; raises `InputError` for anything else."""
+    array = real_array(name, value)
+    if array.shape:
+        raise InputError(f"{name} must be one number, but has shape {array.shape}.")
+    return float(array)
+
+
 def _stored(index: np.ndarray, probability: np.ndarray, *, sparse: bool) -> np.ndarray | Successors:
     """Lists of successors [S, A, K] as they are, or as a dense array [S, A, S]."""
     if sparse:
@@ -288,8 +317,10 @@ def _distinct(rng: np.random.Generator, rows: int, states: int, branching: int) 
 
 def _cells(name: str, cells: Iterable[tuple[int, int]], rows: int, columns: int) -> np.ndarray:
     mask = np.zeros((rows, columns), bool)
+    if not isinstance(cells, Iterable):
+        raise InputError(f"{name} must be cells (row, column), but is {cells!r}.")
     for cell in cells:
-        if np.shape(cell) != (2,):
+        if np.shape(cell) != (2,) or np.asarray(cell).dtype.kind not in "iu":
             raise InputError(f"{name} must be cells (row, column), but one is {cell!r}.")
         row, column = cell
         if not (0 <= row < rows and 0 <= column < columns):

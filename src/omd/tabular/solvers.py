@@ -366,7 +366,7 @@ def _evaluate(mdp, policy, method, goal, limit) -> tuple[Solution, Array]:
 def _method(method: str, mdp: MDP) -> str:
     if method == "auto":
         return "newton" if mdp.num_states <= DENSE_STATES else "inexact_policy_iteration"
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         raise InputError(
             f"method must be auto or one of {', '.join(METHODS)}, but is {method!r}; choose one."
         )
@@ -401,7 +401,9 @@ def check_temperature(temperature: ArrayLike) -> Float[Array, ""]:
     """The temperature in float64; `InputError` where it is not one number above 0."""
     alpha = one_number("temperature", temperature)
     # what was given, since `alpha` is traced under jit
-    if not isinstance(temperature, jax.core.Tracer) and not 0 < np.asarray(temperature) < np.inf:
+    tiny = np.finfo(np.float64).tiny  # smaller ones are taken for 0 by XLA
+    known = not isinstance(temperature, jax.core.Tracer)
+    if known and not tiny <= np.asarray(temperature, np.float64) < np.inf:
         raise InputError(
             f"the soft operator needs a finite temperature above 0, but it is {temperature}; "
             'use operator="hard" for the limit 0.'

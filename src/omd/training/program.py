@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from jaxtyping import Array
 from omd import compilation
 from omd.agents import agent
 from omd.config import Widths
-from omd.envs import Env
+from omd.envs import Env, host_errors
 from omd.settings import Settings
 from omd.training import devices, replay, strategies
 from omd.training.chunk import Chunk, LaneState
@@ -52,7 +53,8 @@ class Program:
         reset = jax.random.wrap_key_data(
             jnp.stack([jax.random.key_data(jax.random.fold_in(key, 1)) for key in keys])
         )
-        env, observation = self.env.reset(reset)
+        with self.host_errors():
+            env, observation = jax.block_until_ready(self.env.reset(reset))
         buffers = jax.eval_shape(
             lambda: replay.empty(self.env.spec, self.config.capacity, self.env.dtype)
         )
@@ -98,6 +100,11 @@ class Program:
     def evaluate(self, state: LaneState) -> Metrics:
         """Return and length of `evaluate_episodes` episodes of each lane, their mean, [L]."""
         return self._run(EVALUATION, _evaluated(state))
+
+    def host_errors(self) -> contextlib.AbstractContextManager[None]:
+        """What an environment raises in the block comes out as an `InputError`; wait for what
+        `advance` and `evaluate` give within it."""
+        return host_errors(self.env, self.evaluation_env)
 
     def compile_ahead(self, state: LaneState, chunks: Sequence[tuple[int, bool]]) -> None:
         """Begin to compile the evaluation, and what `advance` needs for these (steps, learn), in

@@ -4,16 +4,19 @@ Imports no JAX, so that a worker process starts fast and stays small.
 """
 
 from omd.envs.host.in_process import Lanes
-from omd.envs.host.processes import Crew, workers_for
-from omd.envs.host.simulator import Divergence, build, observation_size
+from omd.envs.host.processes import PYTHON, Crew, variables, workers_for
+from omd.envs.host.simulator import Divergence, build, observation_size, release
 from omd.envs.spaces import action_fields
 
 __all__ = [
+    "PYTHON",
     "Crew",
     "Divergence",
     "Lanes",
     "action_fields",
     "build",
     "observation_size",
+    "release",
+    "variables",
     "workers_for",
 ]

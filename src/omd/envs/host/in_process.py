@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from numpy.typing import DTypeLike
 
 from omd.envs.host.records import Rows
-from omd.envs.host.simulator import Divergence, Lane
+from omd.envs.host.simulator import Divergence, Lane, release
 from omd.envs.spaces import kind
 from omd.errors import InputError
 
@@ -73,7 +73,7 @@ class Lanes:
     def close(self) -> None:
         """Close all environments."""
         for lane in self._lanes:
-            lane.env.close()
+            release(lane.env, self._id)
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """What brings the running episodes back; take it when no step is under way.

@@ -23,6 +23,16 @@ from omd.envs.host.records import Rows
 from omd.envs.host.simulator import Divergence
 from omd.errors import InputError
 
+PYTHON = [sys.executable, "-P"]
+"""A Python that doesn't put the working folder before everything else: a `random.py` there would
+stand for the library's."""
+
+
+def variables() -> dict[str, str]:
+    """Lets such a Python import what this one does, the working folder's modules included."""
+    return {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+
+
 EXCHANGE_SECONDS = 1e-3
 """What a step must save to be worth a message to each worker and back, which wakes processes up."""
 
@@ -161,11 +171,10 @@ class Crew:
         for begin, end in zip(self._edges[:-1], self._edges[1:], strict=True):
             ours, theirs = socket.socketpair()
             program = f"from omd.envs.host import server; server.main({theirs.fileno()})"
-            command = [sys.executable, "-c", program]
             process = subprocess.Popen(
-                command,
+                [*PYTHON, "-c", program],
                 pass_fds=[theirs.fileno()],
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env={**os.environ, **variables()},
             )
             theirs.close()
             connection = Connection(ours.detach())
@@ -177,7 +186,8 @@ class Crew:
         self._stop = weakref.finalize(self, _end, connections, processes)
         for error in [connection.recv() for connection in connections]:
             if error is not None:
-                raise RuntimeError(str(error))
+                self.failure = RuntimeError(str(error))
+                raise self.failure
         return connections
 
 

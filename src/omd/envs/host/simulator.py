@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,8 +14,8 @@ from jaxtyping import Float
 from numpy.typing import DTypeLike
 
 from omd.envs.host.physics import Physics, log_warnings
-from omd.envs.spaces import kind
-from omd.errors import InputError, install
+from omd.envs.spaces import MOST_NUMBERS, kind
+from omd.errors import InputError, Notice, install
 from omd.parts import reason_of
 
 
@@ -69,6 +70,7 @@ class Lane:
         self._named = _Named(self, f"environment {id!r}, lane {index}")
         self._discrete = kind(self.env.action_space) == "Discrete"
         self._flat = kind(self.env.observation_space) == "Box"
+        self._id = id
 
     def reset(self, seed: int) -> None:
         """Begin anew."""
@@ -130,7 +132,7 @@ class Lane:
 
     def _begin(self, seed: int) -> None:
         if self._rebuild and self.seed >= 0:
-            self.env.close()
+            release(self.env, self._id)
             self.env = self._rebuild()
         self.seed, self.actions, self.elapsed = seed, [], 0
         self.observation = self._read(self.env.reset(seed=seed)[0])
@@ -163,7 +165,9 @@ class Lane:
             return self._diverge(action, f"number {first} of the observation is {value}")
         if not math.isfinite(self.observation.dtype.type(reward)):
             return self._diverge(action, f"the reward is {float(reward)}")
-        return float(reward), bool(terminated), bool(truncated)
+        if terminated.__class__ is not bool or truncated.__class__ is not bool:
+            terminated, truncated = _truth("terminated", terminated), _truth("truncated", truncated)
+        return float(reward), terminated, truncated
 
     def _diverge(self, action: np.ndarray | np.generic, reason: str) -> tuple[float, bool, bool]:
         numbers = [float(number) for number in np.ravel(action)]
@@ -175,8 +179,20 @@ class Lane:
         if not self._flat:
             import gymnasium
 
-            observation = gymnasium.spaces.flatten(self.env.observation_space, observation)
-        return np.array(observation, last.dtype).reshape(last.shape)
+            space = self.env.observation_space
+            if not space.contains(observation):  # else it may count as another one
+                raise ValueError(f"the observation {observation!r} isn't in {space}")
+            observation = gymnasium.spaces.flatten(space, observation)
+        if np.iscomplexobj(observation):
+            raise ValueError("the observation has complex numbers")
+        with np.errstate(over="ignore"):  # it becomes inf, by which the lane has diverged
+            numbers = np.array(observation, last.dtype)
+        if numbers.size != last.size:
+            raise ValueError(
+                f"the observation has shape {numbers.shape}, where its space has {last.size} "
+                "numbers"
+            )
+        return numbers.reshape(last.shape)
 
 
 class _Named:
@@ -189,10 +205,30 @@ class _Named:
         pass
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, Exception):
-            failure = RuntimeError(f"{self._name}: {type(error).__name__}: {error}")
+        if isinstance(error, Exception | SystemExit):
+            failure = RuntimeError(f"{self._name}: {reason_of(error)}")
             self._lane.failure = failure
             raise failure from error
+
+
+def _truth(name: str, value: Any) -> bool:
+    """What a step says of an episode's end; raises `TypeError` for what says nothing, such as a
+    text, which would count as true."""
+    if np.ndim(value) == 0 and np.asarray(value).dtype.kind in "biu":
+        return bool(value)
+    raise TypeError(f"step gives {value!r} as {name}: give True or False")
+
+
+def release(env: Any, id: str) -> None:
+    """Close an environment; one that raises then has done its work, so that it is only told."""
+    try:
+        env.close()
+    except Exception as error:
+        warnings.warn(
+            f"environment {id!r} raises when it is closed, {reason_of(error)}: mend it",
+            Notice,
+            stacklevel=2,
+        )
 
 
 def _finite(numbers: np.ndarray) -> bool:
@@ -230,7 +266,7 @@ def build(
         extra = next((e for e in ("box2d", "mujoco") if f"[{e}]" in str(error)), None)
         remedy = f"run `{install(extra)}`" if extra else str(error)
         raise InputError(f"environment {id!r} needs a package that is missing: {remedy}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"environment {id!r} can't be built: {reason_of(error)}") from error
 
 
@@ -241,7 +277,7 @@ def _called(id: str, factory: Any, options: dict[str, Any]) -> Any:
 
     try:
         env = factory(**options)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"environment {id!r} can't be built: {reason_of(error)}") from error
     if not isinstance(env, gymnasium.Env):
         raise InputError(
@@ -264,4 +300,10 @@ def observation_size(id: str, space: Any) -> int:
         )
     import gymnasium
 
-    return gymnasium.spaces.flatdim(space)
+    size = gymnasium.spaces.flatdim(space)
+    if not 0 < size <= MOST_NUMBERS:
+        raise InputError(
+            f"environment {id!r} gives observations of {size:,} numbers, from {space}: at least 1 "
+            f"and at most {MOST_NUMBERS:,} are taken here"
+        )
+    return size

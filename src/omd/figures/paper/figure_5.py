@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from omd.analysis import claims
-from omd.errors import InputError
+from omd.errors import InputError, in_a_line
 from omd.figures.curves import draw_over_steps
 from omd.figures.paper.swept import Data, best, describe, load
 from omd.figures.style import (
@@ -143,13 +143,19 @@ def _published(data: Data) -> Predictions | None:
     table, record = folder / f"{NAME}-predictions.csv", folder / f"{NAME}.json"
     if not table.exists() or not record.exists():
         return None
-    frame = pd.read_csv(table)
-    by = {
-        str(source): part.pivot(index="step", columns="coordinate", values="next_state").to_numpy()
-        for source, part in frame.groupby("source")
-    }
     actor = str(files.read_json(record).get("actor", "a trained policy"))
-    return Predictions(by.pop("true"), {name: by[name] for name in OBJECTIVES if name in by}, actor)
+    try:
+        frame = pd.read_csv(table)
+        by = {
+            str(source): part.pivot(
+                index="step", columns="coordinate", values="next_state"
+            ).to_numpy()
+            for source, part in frame.groupby("source")
+        }
+        known = {name: by[name] for name in OBJECTIVES if name in by}
+        return Predictions(by.pop("true"), known, actor)
+    except Exception as error:  # whatever pandas makes of a damaged table
+        raise files.FileError(f"{table} can't be read: {in_a_line(error)}") from error
 
 
 def _tidy(found: Predictions) -> pd.DataFrame:

@@ -9,13 +9,13 @@ import pathlib
 import selectors
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import IO, Any
 
+from omd.envs import host
 from omd.errors import InputError
 from omd.sweeps.outcome import Outcome
 from omd.sweeps.plan import Machine
@@ -27,7 +27,7 @@ ATTEMPTS = 3
 POLL_SECONDS = 1.0
 END_SECONDS = 600.0
 """For a last checkpoint, before a worker is killed."""
-COMMAND = [sys.executable, "-m", "omd.sweeps.worker"]
+COMMAND = [*host.PYTHON, "-m", "omd.sweeps.worker"]
 
 
 class Worker:
@@ -42,7 +42,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self.log,
             text=True,
-            env={**os.environ, **variables},
+            env={**os.environ, **host.variables(), **variables},
             start_new_session=True,  # a Ctrl-C reaches the driver alone, which asks the workers
         )
         self.number, self.group = number, -1
@@ -64,6 +64,7 @@ class Worker:
         code = self.process.wait()
         self.log.seek(0)
         lines = [text.strip() for text in self.log if text.strip()]
+        lines = [text for text in lines if not text.startswith(("---", "For simplicity, JAX"))]
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return f"its worker died ({how})" + (f": {lines[-1]}" if lines else "")
 
@@ -94,10 +95,16 @@ def _one_device(number: int) -> dict[str, str]:
 def plan(wanted: dict[str, Any]) -> dict[str, Any]:
     """The plan of a sweep, made in a process of its own; raises `InputError` as that does."""
     done = subprocess.run(
-        [*COMMAND, "--plan"], input=json.dumps(wanted) + "\n", capture_output=True, text=True
+        [*COMMAND, "--plan"],
+        input=json.dumps(wanted) + "\n",
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env={**os.environ, **host.variables()},
     )
     if done.returncode or not done.stdout:
-        raise RuntimeError(f"planning failed:\n{done.stderr}")
+        words = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise InputError(f"the sweep can't be planned, for its process ended: {words[-1]}")
     answer = json.loads(done.stdout)
     if "error" in answer:
         raise InputError(answer["error"])
