@@ -227,6 +227,12 @@ def from_callables(
     `reward(s, a, s')` what a transition earns; `initial` is uniform where it is left out. Raises
     `InputError` for a state without actions, a successor that is no state, and as `MDP`.
     """
+    for name, function in (("actions", actions), ("successors", successors), ("reward", reward)):
+        if not callable(function):
+            raise InputError(
+                f"{name} must be a function, but is a {type(function).__name__}; give "
+                "actions(s), successors(s, a) and reward(s, a, s')."
+            )
     states = list(states)
     number = {state: i for i, state in enumerate(states)}
     if not number or len(number) != len(states):

@@ -52,8 +52,8 @@ def _solved(index: np.ndarray, weight: np.ndarray, right: np.ndarray, *, transpo
     system = scipy.sparse.csc_array((entries.ravel(), places.ravel(), starts), (states, states))
     system.sum_duplicates()
     try:
-        # the largest entry of each column is on the diagonal already
-        factors = scipy.sparse.linalg.splu(system, diag_pivot_thresh=0.0)
+        # the largest entry of each column is on the diagonal already; columns have little in common
+        factors = scipy.sparse.linalg.splu(system, diag_pivot_thresh=0.0, panel_size=4)
     except (RuntimeError, MemoryError):
         return np.full(states, np.nan)
     return factors.solve(right, "N" if transposed else "T")

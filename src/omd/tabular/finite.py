@@ -61,7 +61,7 @@ def solve_finite(
         stepping = eqx.tree_at(lambda m: m.ends, mdp, None, is_leaf=lambda x: x is None)
         problem = wide_problem(stepping, alpha)._replace(ends=mdp.ends)
         if discount is not None:
-            gamma = one_number("discount", discount)
+            gamma = jnp.asarray(one_number("discount", discount))
             if not isinstance(discount, jax.core.Tracer) and not 0 <= np.asarray(discount) <= 1:
                 raise InputError(f"discount must lie in [0, 1], but is {discount}.")
             problem = problem._replace(discount=gamma)

@@ -16,7 +16,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from omd.tabular.elimination import UNROLLED, eliminate
 from omd.tabular.kernels import Kernel
-from omd.tabular.linear import Chain, corrected
+from omd.tabular.linear import AT_ONCE, Chain, corrected
 from omd.tabular.operators import (
     Scalar,
     best_action,
@@ -37,6 +37,13 @@ CHUNK = 64
 
 SLOW = 0.03
 """A chunk of sweeps that leaves more than this share of the gap asks for a Krylov step."""
+
+IN_VAIN = 2
+"""Evaluations that use all their sweeps, one after another, before a system that is cheap to
+factorise isn't swept any longer."""
+
+SMOOTHING = 2
+"""Sweeps of value iteration after a Newton step: they move the policy on, for next to nothing."""
 
 
 class Problem(NamedTuple):
@@ -247,34 +254,39 @@ def improving(problem, v, q, thresholds, limit, *, impatient=False):
     The sweeps go on until the spread of their increments has shrunk to a tenth or, once the best
     action changes in few states, to what the thresholds ask; then comes the shift of
     `shifted_value_iteration`. All products are matrix-free. Where `impatient`, it ends early once
-    the best actions stay but the sweeps don't bring their value about.
+    the best actions stay but the sweeps don't bring their value about, or where a factorisation
+    costs little, after `IN_VAIN` evaluations that used all their sweeps.
     """
+    cheap = v.size <= AT_ONCE
 
     def unfinished(carry):
         v, q, _, stuck, count = carry
         outside = (jnp.abs(problem.value(q) - v) > thresholds).any()
-        return outside & ~stuck & (count < jnp.minimum(CHUNK, limit))
+        return outside & ~stuck[0] & (count < jnp.minimum(CHUNK, limit))
 
     def once(carry):
-        v, q, best, _, count = carry
+        v, q, best, (_, vain), count = carry
         now = best_action(q)
         settled = (now != best).mean() <= SETTLED
         image = problem.value(q)
-        there = _evaluate(problem, State(v, q, image), settled, thresholds.max())
+        there, ended = _evaluate(problem, State(v, q, image), settled, thresholds.max())
         after = problem.swept(there)
-        left = jnp.abs(problem.value(after) - there).max() > SLOW * jnp.abs(image - v).max()
-        stuck = (now == best).all() & left if impatient else jnp.asarray(False)
-        return there, after, now, stuck, count + 1
+        vain = jnp.where(ended, 0, vain + 1)
+        stuck = jnp.asarray(False)
+        if impatient:
+            left = jnp.abs(problem.value(after) - there).max() > SLOW * jnp.abs(image - v).max()
+            stuck = (now == best).all() & left | (cheap & (vain >= IN_VAIN))
+        return there, after, now, (stuck, vain), count + 1
 
-    start = (v, q, jnp.full(v.shape, -1), jnp.asarray(False), jnp.int32(0))
+    start = (v, q, jnp.full(v.shape, -1), (jnp.asarray(False), jnp.int32(0)), jnp.int32(0))
     v, q, _, _, count = jax.lax.while_loop(unfinished, once, start)
     return v, q, count
 
 
 def _evaluate(
     problem: Problem, state: State, settled: Bool[Array, ""], finest: Scalar
-) -> Float[Array, " S"]:
-    """About the value of the policy that is best at state.q."""
+) -> tuple[Float[Array, " S"], Bool[Array, ""]]:
+    """(about the value of the policy that is best at state.q, whether the sweeps sufficed)."""
     backup = _tangent(problem, state)
     gap = state.image - state.v
     aim = jnp.where(settled, finest / 4, jnp.maximum(0.1 * (gap.max() - gap.min()), finest / 4))
@@ -291,7 +303,8 @@ def _evaluate(
 
     v, image, _ = jax.lax.while_loop(unfinished, advance, (state.v, state.image, jnp.int32(0)))
     gap = image - v
-    return image + _shift(problem, gap.min(), gap.max())
+    low, high = gap.min(), gap.max()
+    return image + _shift(problem, low, high), high - low <= aim
 
 
 def modified(problem, v, q, thresholds, limit, *, impatient=False):
@@ -324,8 +337,12 @@ def inexact(problem, v, q, thresholds, limit):
         v, q, _, leaps = carry
         gap = problem.value(q) - v
         step = corrected(problem.chain(q), gap)
-        there = v + jnp.where(jnp.isfinite(step).all(), step, 0)
-        return there, problem.swept(there), jnp.abs(gap).max(), leaps + 1
+        v = v + jnp.where(jnp.isfinite(step).all(), step, 0)
+        q = problem.swept(v)
+        for _ in range(SMOOTHING):
+            v = problem.value(q)
+            q = problem.swept(v)
+        return v, q, jnp.abs(gap).max(), leaps + 1
 
     start = (v, q, jnp.asarray(jnp.inf, v.dtype), jnp.int32(0))
     v, q, _, leaps = jax.lax.while_loop(going, leap, start)

@@ -344,7 +344,9 @@ def _evaluate(mdp, policy, method, goal, limit) -> tuple[Solution, Array]:
     chain = problem.chain(policy)
     if method == "dense":
         reward = (policy * problem.reward).sum(axis=-1)
-        v, count = resolvent(chain, reward, dense=True)
+        v, _ = resolvent(chain, reward, dense=True)
+        # not the solve's, which `jacfwd` takes for one that depends on the direction
+        count = jnp.int32(0)
     else:
         sweeps = stepping(search.shifted_value_iteration, search.CHUNK)
         advance = sweeps if method == "sweeps" else search.inexact
@@ -397,7 +399,7 @@ def check_start(mdp: MDP, q0: Numbers | None) -> None:
         raise InputError(f"q0{at} is {np.asarray(start)[at]}; give finite values.")
 
 
-def check_temperature(temperature: ArrayLike) -> Float[Array, ""]:
+def check_temperature(temperature: ArrayLike) -> Float[Array, ""] | Float[np.ndarray, ""]:
     """The temperature in float64; `InputError` where it is not one number above 0."""
     alpha = one_number("temperature", temperature)
     # what was given, since `alpha` is traced under jit
@@ -411,12 +413,12 @@ def check_temperature(temperature: ArrayLike) -> Float[Array, ""]:
     return alpha
 
 
-def _goal(tolerance: ArrayLike | None, max_iterations: int) -> tuple[Goal, Int[Array, ""]]:
+def _goal(tolerance: ArrayLike | None, max_iterations: int) -> tuple[Goal, Int[np.ndarray, ""]]:
     """Where a search stops; to be called where 64-bit numbers are enabled."""
     check_count("max_iterations", max_iterations)
-    limit = jnp.asarray(max_iterations, jnp.int32)
+    limit = np.asarray(max_iterations, np.int32)
     if tolerance is None:
-        return Goal(jnp.asarray(0.0)), limit
+        return Goal(np.asarray(0.0)), limit
     asked = one_number("tolerance", tolerance)
     if not isinstance(tolerance, jax.core.Tracer) and not 0 < np.asarray(tolerance) < np.inf:
         raise InputError(

@@ -17,6 +17,7 @@ from omd.errors import InputError
 from omd.tabular.estimation.panel import Panel, check_panel
 from omd.tabular.kernels import Numbers, as_kernel
 from omd.tabular.mdp import MDP
+from omd.tabular.operators import Scalar
 from omd.tabular.solvers import check_temperature, solve, widened
 
 Model = Callable[[PyTree], MDP]
@@ -50,7 +51,7 @@ def log_policy_of(mdp: MDP, temperature: ArrayLike = 1.0) -> Float[Array, "S A"]
 
 
 @eqx.filter_jit
-def _log_policy(mdp: MDP, temperature: Float[Array, ""]) -> Float[Array, "S A"]:
+def _log_policy(mdp: MDP, temperature: Scalar) -> Float[Array, "S A"]:
     solution = solve(widened(mdp), temperature)
     found = (solution.q - solution.v[:, None]) / temperature
     if mdp.ends is not None:

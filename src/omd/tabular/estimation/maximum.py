@@ -63,7 +63,7 @@ class _Choices(NamedTuple):
     model: Model
     table: Float[Array, "S A"]
     """How often each action was taken in each state."""
-    temperature: Float[Array, ""]
+    temperature: Scalar
     penalty: Float[ArrayLike, ""]
     size: Float[ArrayLike, ""]
     """Divides the loss."""
