@@ -14,6 +14,7 @@ from jaxtyping import Array, PyTree
 
 from omd.errors import InputError
 from omd.implicit.roots import Constraint, Solver
+from omd.implicit.theorem import total_loss
 from omd.implicit.trees import dot
 
 
@@ -42,8 +43,13 @@ def kkt(
     """
 
     def constraint(w: KKT, theta: PyTree, *aux: Any) -> KKT:
+        if not isinstance(w, KKT):
+            raise InputError(
+                f"the w of kkt's constraint is an implicit.KKT, not {type(w).__name__}."
+            )
+
         def lagrangian(x: PyTree) -> Array:
-            value = objective(x, theta, *aux)
+            value = total_loss(objective, x, theta, aux, "the objective")
             if equality is not None:
                 value = value + dot(w.equality, _like("equality", equality(x, theta, *aux), w))
             if inequality is not None:
@@ -54,7 +60,7 @@ def kkt(
 
         slack = None if inequality is None else inequality(w.primal, theta, *aux)
         return KKT(
-            jax.grad(lagrangian)(w.primal),
+            eqx.filter_grad(lagrangian)(w.primal),
             None if equality is None else equality(w.primal, theta, *aux),
             None if slack is None else jax.tree.map(jnp.multiply, w.inequality, slack),
         )

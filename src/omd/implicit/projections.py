@@ -63,4 +63,6 @@ def _point(v: Array | np.ndarray) -> Float[Array, " ..."]:
     except (TypeError, ValueError):
         raise InputError(f"the point must be one array, not {type(v).__name__}.") from None
     validation.is_real("the point", v)
+    if not (jnp.issubdtype(v.dtype, jnp.number) or v.dtype == bool):
+        raise InputError(f"the point must hold numbers, not {v.dtype}.")
     return v if jnp.issubdtype(v.dtype, jnp.floating) else v.astype(jnp.result_type(float))

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Int, PyTree
 
 from omd import parts
-from omd.implicit.trees import axpy, scale, subtract
+from omd.implicit.trees import as_arrays, axpy, scale, subtract
 from omd.parts import setting
 
 Loss = Callable[[PyTree, PyTree, PyTree], Array]
@@ -40,6 +40,7 @@ def stochastic_neumann(
     the leading axis of `batches`; ∂J/∂w and ∂J/∂θ are of `outer_batch`, ∂²g/∂θ∂w of `cross_batch`.
     Its mean over independent minibatches is the truncated series of the full losses.
     """
+    w, theta = as_arrays((w, theta))
     g, direct = jax.grad(outer_loss, argnums=(0, 1))(w, theta, outer_batch)
 
     def factor(carry: tuple[PyTree, PyTree], batch: PyTree) -> tuple[tuple[PyTree, PyTree], None]:
@@ -79,6 +80,7 @@ class Soba(eqx.Module):
 
     def init(self, w: PyTree, theta: PyTree) -> SobaState:
         """The state at a first guess of w and θ, with u = 0."""
+        w, theta = as_arrays((w, theta))
         return SobaState(w, scale(0, w), theta)
 
     def update(
@@ -126,6 +128,7 @@ class Saba(eqx.Module):
         self, w: PyTree, theta: PyTree, inner_batches: PyTree, outer_batches: PyTree
     ) -> SabaState:
         """The state at a first guess, with u = 0; batches have a leading axis. One pass of data."""
+        w, theta = as_arrays((w, theta))
         start = SobaState(w, scale(0, w), theta)
         inner = jax.lax.map(lambda b: _inner_terms(self.inner_loss, start, b), inner_batches)
         outer = jax.lax.map(lambda b: _outer_terms(self.outer_loss, start, b), outer_batches)

@@ -29,18 +29,22 @@ def constant(tree: PyTree) -> PyTree:
     return eqx.combine(jax.lax.stop_gradient(dynamic), static)
 
 
-def total_loss(outer_loss: Callable[..., Array], w: PyTree, theta: PyTree, aux: tuple) -> Array:
-    """outer_loss(w, θ, *aux), checked to be a scalar."""
+def total_loss(
+    outer_loss: Callable[..., Array],
+    w: PyTree,
+    theta: PyTree,
+    aux: tuple,
+    name: str = "outer_loss",
+) -> Array:
+    """outer_loss(w, θ, *aux), checked to be a scalar; `name` is what a sentence calls it."""
     value = outer_loss(w, theta, *aux)
     seen = jax.tree.map(validation.describe, value)
     if not jax.tree_util.treedef_is_leaf(jax.tree.structure(value)) or value is None:
-        raise InputError(f"outer_loss must return a scalar, not {seen!r}.")
+        raise InputError(f"{name} must return a scalar, not {seen!r}.")
     if jnp.shape(value) != ():
-        raise InputError(
-            f"outer_loss must return a scalar, not an array of shape {jnp.shape(value)}."
-        )
+        raise InputError(f"{name} must return a scalar, not an array of shape {jnp.shape(value)}.")
     if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
-        raise InputError(f"outer_loss must return a real floating-point number, not {seen}.")
+        raise InputError(f"{name} must return a real floating-point number, not {seen}.")
     return value
 
 
