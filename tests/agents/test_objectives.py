@@ -1,4 +1,5 @@
 import dataclasses
+import os
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,13 @@ from omd import implicit
 from omd.agents import Context, networks
 
 KEY = jax.random.key(9)
+WITH_OTHER_INVERSES = [
+    {"hypergradient": "dense:damping=0.1"},
+    {"hypergradient": "nystrom:rank=5,damping=0.1"},
+    {"learner": "sac", "hypergradient": "normal-cg:damping=0.1,max_steps=200"},
+    {"learner": "sac", "hypergradient": "pseudo-inverse:rcond=1e-3"},
+]
+"""Each compiles for as long as five others."""
 
 
 def general_gradient(agent, state, after, hyper, inner, outer, target, method):
@@ -23,9 +31,7 @@ def general_gradient(agent, state, after, hyper, inner, outer, target, method):
     def outer_loss(w, theta):
         return learner.bellman_error(w, target, outer, hyper, last)
 
-    return jax.jit(
-        lambda w, theta: implicit.hypergradient(outer_loss, constraint, w, theta, method=method)
-    )(after.w, state.theta)
+    return implicit.hypergradient(outer_loss, constraint, after.w, state.theta, method=method)
 
 
 def inner_batches(agent, batches):
@@ -34,8 +40,9 @@ def inner_batches(agent, batches):
     return batches[:steps] if agent.objective.inner_batch == "fresh" else [batches[0]] * steps
 
 
-def before_last_move(agent, state, batches, hyper, after):
-    """What the last inner step's targets were computed from: all but that step again."""
+def inner_loop(agent, state, batches, hyper):
+    """All inner steps by hand: the learner after them, and what the last one's targets were
+    computed from."""
     objective, learner = agent.objective, agent.learner
     learner_state = state.learner
     if objective.start == "cold":
@@ -46,42 +53,30 @@ def before_last_move(agent, state, batches, hyper, after):
         before = learner_state.target
         y = learner.targets(before, made.reward, made.sample, batch, hyper, key)
         learner_state, _ = learner.step(learner_state, y, batch, hyper, key)
-    for mine, theirs in zip(*map(jax.tree.leaves, (learner_state, after.learner)), strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12)
-    return before
+    return learner_state, before
 
 
 @pytest.mark.parametrize(
     "settings",
     [
         {},
-        {"critics": 1},
-        {"learner": "soft-q:operator=hard"},
-        {"inner_steps": 3},
-        {"objective": "omd:outer_batch=fresh"},
-        {"objective": "omd:inner_batch=fresh", "inner_steps": 3},
+        {"critics": 1, "learner": "soft-q:operator=hard"},
+        {"inner_steps": 3, "inner_optimizer": "reset"},
+        {"objective": "omd:outer_batch=fresh", "reward": "learned"},
+        {"objective": "omd:inner_batch=fresh", "inner_steps": 3, "model_output": "state"},
         {"objective": "omd:inner_batch=fresh,outer_batch=fresh", "inner_steps": 2},
         {"objective": "omd:constraint_target=moved"},
-        {"model": "gaussian"},
-        {"reward": "learned"},
-        {"model_output": "state"},
-        {"objective": "omd:start=cold"},
-        {"inner_optimizer": "reset"},
+        {"objective": "omd:start=cold", "model": "gaussian"},
         {"hypergradient": "neumann:terms=4,step=0.5"},
         {"hypergradient": "cg:damping=1.0,max_steps=50"},
-        {"hypergradient": "dense:damping=0.1"},
-        {"hypergradient": "nystrom:rank=5,damping=0.1"},
         {"learner": "sac"},
-        {"learner": "sac", "critics": 1},
+        {"learner": "sac", "critics": 1, "objective": "omd:constraint_target=moved"},
         {"learner": "sac", "inner_steps": 3, "objective": "omd:outer_batch=fresh"},
-        {"learner": "sac", "objective": "omd:constraint_target=moved"},
-        {"learner": "sac", "model_output": "state"},
+        {"learner": "sac", "model_output": "state", "objective": "omd:start=cold"},
         {"learner": "sac", "model": "gaussian", "model_network": "separate"},
         {"learner": "sac", "reward": "known", "inner_optimizer": "reset"},
-        {"learner": "sac", "objective": "omd:start=cold"},
-        {"learner": "sac", "hypergradient": "normal-cg:damping=0.1,max_steps=200"},
         {"learner": "sac", "hypergradient": "gmres:damping=0.5,rtol=1e-13"},
-        {"learner": "sac", "hypergradient": "pseudo-inverse:rcond=1e-3"},
+        *(WITH_OTHER_INVERSES if os.environ.get("OMD_LONG") else []),
     ],
     ids=str,
 )
@@ -89,31 +84,30 @@ def test_the_closed_form_is_general_double_differentiation(build, batch, setting
     agent, state, hyper = build(**settings)
     sac = settings.get("learner") == "sac"
     batches = [batch(i, continuous=sac) for i in range(agent.objective.minibatches)]
-    taken = []
 
     class Spy(Context):
         def descend(self, state, gradient):
-            taken.append(gradient)
+            self.__dict__["taken"] = gradient
             return super().descend(state, gradient)
 
-    context = agent.context(KEY, hyper)
-    spy = Spy(*(getattr(context, field.name) for field in dataclasses.fields(context)))
-    after, info = agent.objective.update(state, batches, spy)
-    target = after.learner.target
-    if agent.objective.constraint_target != "moved":
-        target = before_last_move(agent, state, batches, hyper, after)
-    inner = inner_batches(agent, batches)[-1]
-    expected, _ = general_gradient(
-        agent,
-        state,
-        after.learner,
-        hyper,
-        inner,
-        batches[-1],
-        target,
-        agent.method,
-    )
-    for mine, theirs in zip(*map(jax.tree.leaves, (taken[0], expected)), strict=True):
+    @jax.jit
+    def both_ways(state, batches):
+        context = agent.context(KEY, hyper)
+        spy = Spy(*(getattr(context, field.name) for field in dataclasses.fields(context)))
+        after, info = agent.objective.update(state, batches, spy)
+        by_hand, target = inner_loop(agent, state, batches, hyper)
+        if agent.objective.constraint_target == "moved":
+            target = after.learner.target
+        inner, outer = inner_batches(agent, batches)[-1], batches[-1]
+        expected, _ = general_gradient(
+            agent, state, after.learner, hyper, inner, outer, target, agent.method
+        )
+        return (after.learner, spy.taken), (by_hand, expected), info
+
+    (learner, gradient), (by_hand, expected), info = both_ways(state, batches)
+    for mine, theirs in zip(*map(jax.tree.leaves, (learner, by_hand)), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12)
+    for mine, theirs in zip(*map(jax.tree.leaves, (gradient, expected)), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-10, atol=1e-10 * info["outer_loss"])
     assert float(info["outer_gradient_norm"]) > 0
 
@@ -151,7 +145,7 @@ def test_gauss_newton_is_the_dense_formula(build, batch, kind, outer):
     after, info = jax.jit(agent.update)(state, batches, KEY, hyper)
     objective, learner, w = agent.objective, agent.learner, after.learner.w
     context = agent.context(KEY, hyper)
-    target = before_last_move(agent, state, batches, hyper, after)
+    _, target = jax.jit(lambda state: inner_loop(agent, state, batches, hyper))(state)
     _, g = objective.outer_gradient(w, target, batches[-1], context, last)
     jacobian = jacobian_of(learner, w, inner)
     hessian = 2 / 32 * jacobian.T @ jacobian

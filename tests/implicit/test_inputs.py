@@ -45,23 +45,26 @@ def _loss(method, w0):
 def test_every_precision(method, dtypes):
     w0 = {key: jnp.zeros(2, dtype) for key, dtype in zip("ab", dtypes, strict=True)}
     theta = jax.tree.map(jnp.ones_like, w0)
-    gradient = jax.jit(jax.grad(_loss(method, w0)))(theta)
-    tangent = jax.jvp(_loss(method, w0), (theta,), (theta,))[1]
+    loss = _loss(method, w0)
+
+    @jax.jit
+    def derivatives(theta):
+        explicit, _ = implicit.hypergradient(
+            lambda w, t: sum(jnp.sum(x).astype(jnp.float32) for x in jax.tree.leaves(w)),
+            lambda w, t: jax.tree.map(lambda a, b: 2 * a - b, w, t),
+            jax.tree.map(lambda x: x / 2, theta),
+            theta,
+            method=method,
+        )
+        return jax.grad(loss)(theta), explicit, jax.jvp(loss, (theta,), (theta,))[1]
+
+    *gradients, tangent = derivatives(theta)
     want = 1.0 if isinstance(method, implicit.Identity) else 0.5
-    for key, dtype in zip("ab", dtypes, strict=True):
-        assert gradient[key].dtype == dtype
-        np.testing.assert_allclose(gradient[key].astype(float), want, rtol=1e-2)
+    for gradient in gradients:
+        for key, dtype in zip("ab", dtypes, strict=True):
+            assert gradient[key].dtype == dtype
+            np.testing.assert_allclose(gradient[key].astype(float), want, rtol=1e-2)
     np.testing.assert_allclose(tangent, 4 * want, rtol=1e-2)
-    explicit, _ = implicit.hypergradient(
-        lambda w, t: sum(jnp.sum(x).astype(jnp.float32) for x in jax.tree.leaves(w)),
-        lambda w, t: jax.tree.map(lambda a, b: 2 * a - b, w, t),
-        jax.tree.map(lambda x: x / 2, theta),
-        theta,
-        method=method,
-    )
-    for key, dtype in zip("ab", dtypes, strict=True):
-        assert explicit[key].dtype == dtype
-        np.testing.assert_allclose(explicit[key].astype(float), want, rtol=1e-2)
 
 
 def test_half_precision_is_solved_in_float32():

