@@ -13,7 +13,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
-from omd.errors import closest
+from omd.errors import InputError, closest
 from omd.implicit import validation
 from omd.implicit.direct import Dense
 from omd.implicit.methods import AbstractMethod
@@ -88,6 +88,11 @@ class GradCheck:
     __str__ = table
 
 
+Methods = (
+    Mapping[str, AbstractMethod] | Iterable[str | AbstractMethod] | str | AbstractMethod | None
+)
+
+
 def gradcheck(
     outer_loss: Callable[..., Array],
     constraint: Constraint,
@@ -95,7 +100,7 @@ def gradcheck(
     w0: PyTree,
     theta: PyTree,
     *aux: Any,
-    methods: Mapping[str, AbstractMethod] | Iterable[str] | None = None,
+    methods: Methods = None,
     unroll: Callable[..., PyTree] | None = None,
     unroll_steps: int = 1000,
     eps: float | None = None,
@@ -105,12 +110,12 @@ def gradcheck(
 ) -> GradCheck:
     """Hypergradients of outer_loss(solver(w0, θ, *aux), θ, *aux) beside three references.
 
-    `methods` are names for `get`, or a mapping from labels to methods; by default all. `unroll`
-    is an iteration step(w, θ, *aux) -> w for the unrolled reference, which starts at w*. The
-    differences are taken by the solver, so it must be far more precise than `eps` (default: the
-    cube root of the machine's) along each coordinate of θ, or along `max_directions` random
-    directions where θ has more. `tolerance` defaults to 1e-6 in float64, 1e-2 in float32.
-    `jit=False` is for solvers that can't be traced.
+    `methods` are methods or names for `get`, one or several, or a mapping from labels to methods;
+    by default all. `unroll` is an iteration step(w, θ, *aux) -> w for the unrolled reference, which
+    starts at w*. The differences are taken by the solver, so it must be far more precise than `eps`
+    (default: the cube root of the machine's) along each coordinate of θ, or along `max_directions`
+    random directions where θ has more. `tolerance` defaults to 1e-6 in float64, 1e-2 in float32,
+    1e-1 in half precision. `jit=False` is for solvers that can't be traced.
 
     Raises `InputError` for bad settings, and where a constraint or a step is not like w.
     """
@@ -121,7 +126,8 @@ def gradcheck(
     flat, unravel = ravel_pytree(diff)
     machine = float(jnp.finfo(flat.dtype).eps)
     eps = machine ** (1 / 3) if eps is None else eps
-    tolerance = (1e-6 if machine < 1e-10 else 1e-2) if tolerance is None else tolerance
+    if tolerance is None:
+        tolerance = 1e-6 if machine < 1e-10 else 1e-2 if machine < 1e-4 else 1e-1
     validation.number("eps", eps, positive=True)
     validation.number("tolerance", tolerance, positive=True)
     transform = eqx.filter_jit if jit else lambda f: f
@@ -139,7 +145,7 @@ def gradcheck(
 
     w_star, _ = solve(flat)
     directions = _directions(flat, max_directions)
-    directional = np.array([difference(direction) for direction in directions])
+    directional = np.array([float(difference(direction)) for direction in directions])
     chosen = _named(methods)
     named = [name for name, method in chosen.items() if method == Dense()]
     reference = {} if named else {_REFERENCE: Dense()}
@@ -188,14 +194,30 @@ def gradcheck(
 _REFERENCE = "the dense reference"
 
 
-def _named(methods: Mapping[str, AbstractMethod] | Iterable[str] | None) -> dict[str, Any]:
+def _named(methods: Methods) -> dict[str, Any]:
+    """Methods by what the table calls them."""
     if methods is None:
         methods = [name for name, kind in classes().items() if not kind.needs_least_squares]
     if isinstance(methods, Mapping):
         return dict(methods)
-    if isinstance(methods, str):
+    if isinstance(methods, str | AbstractMethod):
         methods = [methods]
-    return {name: get(name) for name in methods}
+    if not isinstance(methods, Iterable):
+        raise InputError(
+            f"methods must be methods or their names, not {methods!r}: give such as "
+            '["cg", implicit.GMRES()].'
+        )
+    names = {kind: name for name, kind in classes().items()}
+    found: dict[str, Any] = {}
+    for method in methods:
+        if isinstance(method, AbstractMethod):
+            name = names.get(type(method), type(method).__name__)
+        else:
+            name, method = method, get(method)
+        if name in found:
+            raise InputError(f"methods has {name} twice: give a mapping from labels to methods.")
+        found[name] = method
+    return found
 
 
 def _directions(flat: Array, limit: int) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,7 +14,8 @@ import lineax as lx
 from equinox import internal as eqxi
 from jaxtyping import Array, ArrayLike, Int, PyTree
 
-from omd.implicit import block
+from omd.errors import InputError
+from omd.implicit import block, validation
 from omd.implicit.methods import AbstractMethod, machine_epsilon, relative_tolerance
 from omd.implicit.report import Report, Status, judge, relative, residuals
 from omd.implicit.trees import Product, axpy, dot, in_one_precision, norm, scale, subtract
@@ -313,6 +315,9 @@ class _NormalEquations(NamedTuple):
         return axpy(self.damping, v, self.right(self.vjp(v)))
 
 
+_PRODUCT = "what the preconditioner, or the solver's factors, gives"
+
+
 class Transposed(eqx.Module):
     """The transpose of a linear function on pytrees, or of a linear operator."""
 
@@ -323,8 +328,26 @@ class Transposed(eqx.Module):
 
 
 def _product_of(linear: Any) -> Any:
-    """The product of a linear operator, or a function as it is."""
-    return getattr(linear, "mv", linear)
+    """The product of a linear operator or a function, in the precision of what it is given; None
+    where there is neither. Raises `InputError` where it isn't like what it is given."""
+    if linear is None:
+        return None
+    product = getattr(linear, "mv", linear)
+    if not callable(product):
+        raise InputError(
+            "the preconditioner must be a function or a linear operator v -> M v, not "
+            f"{linear!r}: give one, or leave it out."
+        )
+
+    def like_its_input(v: PyTree) -> PyTree:
+        made = product(v)
+        validation.is_real(_PRODUCT, made)
+        with contextlib.suppress(ValueError):  # another pytree: told below
+            made = jax.tree.map(lambda a, b: jnp.asarray(b, a.dtype), v, made)
+        validation.matches(_PRODUCT, made, v, "it must take and return a pytree like w")
+        return made
+
+    return like_its_input
 
 
 def _failure(steps: ArrayLike, max_steps: int) -> Any:

@@ -25,6 +25,7 @@ def simplex(v: Real[Array | np.ndarray, " n"], total: ArrayLike = 1.0) -> Float[
     if v.ndim != 1 or not v.size:
         raise InputError(f"a simplex holds vectors of one entry or more, not shape {v.shape}.")
     validation.number("total", total, positive=True)
+    total = _size("total", total, v[0])
     v = v - jax.lax.stop_gradient(jnp.max(v))  # moves nothing, and large entries keep their digits
     ordered = -jnp.sort(-v)
     count = jnp.arange(1, v.size + 1)
@@ -37,6 +38,7 @@ def ball(v: Real[Array | np.ndarray, " ..."], radius: ArrayLike = 1.0) -> Float[
     """The nearest x with ‖x‖₂ ≤ radius. Raises `InputError` where radius is below 0."""
     v = _point(v)
     validation.number("radius", radius)
+    radius = _size("radius", radius, v)
     unit = jax.lax.stop_gradient(jnp.max(jnp.abs(v), initial=0.0))
     unit = jnp.where((unit > 0) & jnp.isfinite(unit), unit, 1)
     outside = norm(jax.lax.stop_gradient(v)) > radius
@@ -51,10 +53,27 @@ def box(
 
     Raises `InputError` where a lower bound is above the upper one.
     """
+    v = _point(v)
+    low, high = _size("low", low, v), _size("high", high, v)
     traced = any(isinstance(end, jax.core.Tracer) for end in (low, high))
     if not traced and not np.all(np.asarray(low) <= np.asarray(high)):
         raise InputError(f"a box needs low ≤ high in every entry, not {low!r} and {high!r}.")
-    return jnp.minimum(jnp.maximum(_point(v), low), high)
+    return jnp.minimum(jnp.maximum(v, low), high)
+
+
+def _size(name: str, value: ArrayLike, v: Array) -> ArrayLike:
+    """The size of a set, checked: real numbers, one or one for each entry of v."""
+    validation.is_real(name, value)
+    try:
+        given = jnp.asarray(value)
+        fits = jnp.broadcast_shapes(given.shape, v.shape) == v.shape
+        good = fits and jnp.issubdtype(given.dtype, jnp.number)
+    except (TypeError, ValueError):
+        good = False
+    if not good:
+        one = "one number" if v.ndim == 0 else f"one number, or an array of the shape {v.shape}"
+        raise InputError(f"{name} must be {one}, not {value!r}.")
+    return value
 
 
 def _point(v: Array | np.ndarray) -> Float[Array, " ..."]:

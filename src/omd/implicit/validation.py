@@ -29,6 +29,8 @@ def number(
     if isinstance(value, jax.core.Tracer):
         return
     try:
+        if np.asarray(value).dtype.kind in "US":  # text that reads as a number too
+            raise TypeError
         seen = np.asarray(value, dtype=float)
     except (TypeError, ValueError):
         raise InputError(f"{name} must be a number, not {value!r}.") from None
@@ -67,7 +69,9 @@ def is_real(name: str, tree: PyTree) -> None:
 def matches(
     what: str, got: PyTree, w: PyTree, hint: str = "it must return a pytree like w"
 ) -> None:
-    """Raise InputError unless the floating leaves of `got` are like w's: where, shape and dtype."""
+    """Raise InputError unless the floating leaves of `got` are like w's: where, shape and dtype;
+    complex ones never are."""
+    is_real(what, got)
     want_leaves = dict(jax.tree_util.tree_leaves_with_path(floats(w)))
     got_leaves = dict(jax.tree_util.tree_leaves_with_path(floats(got)))
     seen = dict(jax.tree_util.tree_leaves_with_path(got))  # an integer is worth a word too
