@@ -21,16 +21,17 @@ train: $(STAMP)  ## Train OMD on CartPole: a progress bar, a table, a picture
 	$(BIN)/omd train CartPole-v1
 
 test: $(STAMP)  ## Run the test suite, with every annotation of the package executed
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not as_shipped"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m as_shipped
 
 test-fast: $(STAMP)  ## Of each room the tests that take seconds: after each edit
-	$(BIN)/python -m pytest -n auto --dist worksteal $(FAST)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not as_shipped" $(FAST)
 
 test-oldest:  ## Some tests with the oldest JAX and libraries that pyproject.toml allows
 	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
 	$(PYTHON) .ci/oldest.py > $(OLDEST)/constraints.txt
 	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/constraints.txt --editable . pytest beartype hypothesis
-	OMD_ANNOTATIONS=0 $(OLDEST)/bin/python -m pytest -p no:cacheprovider $(SHORT)
+	OMD_ANNOTATIONS=0 $(OLDEST)/bin/python -m pytest -p no:cacheprovider -m "not as_shipped" $(SHORT)
 
 lint: $(STAMP)  ## Linter, formatter and type checker
 	$(BIN)/ruff check .

@@ -21,9 +21,19 @@ if os.environ.get("OMD_ANNOTATIONS") != "0":
     annotations.execute()
 
 MOST_RESIDENT = 1.5e9
+NOT_SHIPPED = "not as_shipped"
+WITHOUT_EMITTERS = "--xla_cpu_use_fusion_emitters=false"
 
 
 def pytest_configure(config):
+    """Without the tests marked `as_shipped` this process may go without XLA's fusion emitters too,
+    whose code takes twice as long to compile; the flag is read once in a process."""
+    if config.option.markexpr == NOT_SHIPPED:
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {WITHOUT_EMITTERS}".strip()
+    _share_programs(config)
+
+
+def _share_programs(config):
     """Let the workers of pytest-xdist, and the processes that tests start, read what another one
     has compiled: the first process makes a directory for programs and removes it at its end."""
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:

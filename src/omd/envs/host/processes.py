@@ -29,8 +29,11 @@ stand for the library's."""
 
 
 def variables() -> dict[str, str]:
-    """Lets such a Python import what this one does, the working folder's modules included."""
-    return {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+    """Lets such a Python import what this one does, the working folder's modules included; a
+    PYTHONPATH that was set meanwhile stays in front."""
+    given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    paths = dict.fromkeys([*given, *(path or os.getcwd() for path in sys.path)])
+    return {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 EXCHANGE_SECONDS = 1e-3
