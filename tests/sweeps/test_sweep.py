@@ -14,6 +14,7 @@ from killed import killed_at
 
 import omd
 from omd.analysis.frames import final_returns
+from omd.reports import page
 from omd.sweeps import driver, group, plan, spec, worker
 from omd.sweeps.store import Sweep
 
@@ -124,6 +125,16 @@ def test_a_group_killed_after_a_checkpoint_goes_on_to_the_same_numbers(
     assert_same_numbers(straight, sweep)
     record = json.loads((sweep.folder(sweep.groups[0]) / "provenance.json").read_text())
     assert [s["from_step"] for s in record["sessions"]] == [0, 200]
+
+
+def test_a_group_without_a_model_finishes_and_has_a_report(tmp_path):
+    base = {**BASE, "steps": 100, "objective": "none"}
+    sweep = created(tmp_path / "none", {"base": base, "grid": [{"seeds": 1}]})
+    assert group.run(sweep, 0) == group.FINISHED
+    frame = omd.results(sweep.path)
+    assert frame["random_model_mse"].isna().all()
+    assert np.isfinite(final_returns(frame)["final_return"]).all()
+    assert page.of_sweep(sweep)["facts"] == ["1 lanes", "1 finished"]
 
 
 def test_a_group_that_another_process_has_is_left_alone(tmp_path):
