@@ -53,6 +53,7 @@ def test_noise_is_standard_normal_and_fresh(steps: Any) -> None:
         assert abs(correlation) < 4 / np.sqrt(count)
 
 
+@pytest.mark.as_shipped  # bits of two programs
 def test_noise_can_be_drawn_again_from_its_key(steps: Any) -> None:
     noisy, _ = steps
     for t in (0, 17):
