@@ -111,17 +111,21 @@ def adjoint(args):
         seconds = time.perf_counter() - begin
         gradients[name] = float(compiled[name](theta, w0, x, y))
         memory = compiled[name].memory_analysis().temp_size_in_bytes / 2**20
-        print(f"{name:11} dJ/dtheta {gradients[name]:.6e}  {memory:8.1f} MiB of temporaries  "
-              f"compiled in {seconds:.1f} s")  # fmt: skip
+        print(
+            f"{name:11} dJ/dtheta {gradients[name]:.6e}  {memory:8.1f} MiB of temporaries  "
+            f"compiled in {seconds:.1f} s"
+        )
     calls = {n: functools.partial(f, theta, w0, x, y) for n, f in compiled.items()}
     times = in_turn(calls, args.rounds)
     size = sum(leaf.size for leaf in w0.values())
     print(f"{size} parameters, {products} products, batch {args.batch}, {args.rounds} rounds")
     for name in times:
         memory = [compiled[n].memory_analysis().temp_size_in_bytes for n in ("omd", name)]
-        print(f"omd / {name:11} time {ratio(times, 'omd', name):.3f}  "
-              f"memory {memory[0] / max(1, memory[1]):.3f}  "
-              f"({statistics.median(times[name]):.4f} s a call)")  # fmt: skip
+        print(
+            f"omd / {name:11} time {ratio(times, 'omd', name):.3f}  "
+            f"memory {memory[0] / max(1, memory[1]):.3f}  "
+            f"({statistics.median(times[name]):.4f} s a call)"
+        )
 
 
 def block(args):
@@ -144,14 +148,14 @@ def block(args):
 
         @jax.jit
         def many(rights, method=method):
-            return implicit.jacobian(
-                lambda w, theta: rights @ w, h, theta, theta, method=method
-            )[0]  # fmt: skip
+            return implicit.jacobian(lambda w, theta: rights @ w, h, theta, theta, method=method)[0]
 
         one, eight = (functools.partial(many, rights[:count]) for count in (1, 8))
         times = in_turn({"one": one, "eight": eight}, args.rounds)
-        print(f"{name:6} eight right-hand sides / one: {ratio(times, 'eight', 'one'):.2f}  "
-              f"({statistics.median(times['one']):.4f} s for one)")  # fmt: skip
+        print(
+            f"{name:6} eight right-hand sides / one: {ratio(times, 'eight', 'one'):.2f}  "
+            f"({statistics.median(times['one']):.4f} s for one)"
+        )
 
 
 def products(args):
@@ -171,10 +175,14 @@ def products(args):
             theta, init = carry
             w = jnp.linalg.solve(x.T @ x / len(y) + jnp.diag(jnp.exp(theta)), x.T @ y / len(y))
             grad, report = implicit.hypergradient(
-                lambda w, theta: jnp.mean((held @ w - held_y) ** 2), h, w, theta,
-                method=method(theta), adjoint_init=init if warm else jnp.zeros_like(init),
+                lambda w, theta: jnp.mean((held @ w - held_y) ** 2),
+                h,
+                w,
+                theta,
+                method=method(theta),
+                adjoint_init=init if warm else jnp.zeros_like(init),
                 throw=False,
-            )  # fmt: skip
+            )
             return (theta - grad, report.solution), report.iterations
 
         start = (jnp.full(40, -3.0), jnp.zeros(40))
@@ -238,9 +246,12 @@ def cleaning_problem(key):
         return jnp.mean(weights * losses(w, batch)) + 0.05 * jnp.sum(w**2) / 2
 
     return (
-        inner, lambda w, theta, batch: jnp.mean(losses(w, batch)), jnp.zeros((20, 5)),
-        jnp.zeros(32), data,
-    )  # fmt: skip
+        inner,
+        lambda w, theta, batch: jnp.mean(losses(w, batch)),
+        jnp.zeros((20, 5)),
+        jnp.zeros(32),
+        data,
+    )
 
 
 def stochastic(args):
@@ -290,9 +301,15 @@ def compare(inner, outer, w0, theta0, data, updates, outer_step):
             0, 10, lambda k, w: w - inner_step * jax.grad(inner)(w, theta, pick(train, drawn[k])), w
         )
         grad = implicit.stochastic_neumann(
-            outer, inner, w, theta, outer_batch=pick(held_out, drawn[20]),
-            cross_batch=pick(train, drawn[21]), batches=pick(train, drawn[10:20]), step=inner_step,
-        )  # fmt: skip
+            outer,
+            inner,
+            w,
+            theta,
+            outer_batch=pick(held_out, drawn[20]),
+            cross_batch=pick(train, drawn[21]),
+            batches=pick(train, drawn[10:20]),
+            step=inner_step,
+        )
         return w, theta - outer_step * grad
 
     full = adjoints(inner, outer, everything, every_held_out)
@@ -348,8 +365,9 @@ def adjoints(inner, outer, train, held_out):
         solve = functools.partial(jaxopt.linear_solve.solve_cg, tol=0.0, maxiter=10)
         return outer(
             jaxopt.implicit_diff.custom_root(h, solve=solve)(lambda w, _: w)(w, theta),
-            theta, held_out,
-        )  # fmt: skip
+            theta,
+            held_out,
+        )
 
     def of_optimistix(theta, w):
         solver = lx.CG(rtol=1e-30, atol=1e-30, max_steps=10)
@@ -372,8 +390,10 @@ def main():
     parser.add_argument("--updates", type=int, default=20_000)
     parser.add_argument("--step", type=float, default=0.3, help="of the outer variable")
     args = parser.parse_args()
-    print(f"{platform.machine()}, {os.cpu_count()} cores, JAX {jax.__version__}, "
-          f"NumPy {np.__version__}, {jax.devices()[0].device_kind}")  # fmt: skip
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores, JAX {jax.__version__}, "
+        f"NumPy {np.__version__}, {jax.devices()[0].device_kind}"
+    )
     {"adjoint": adjoint, "block": block, "products": products, "stochastic": stochastic}[args.what](
         args
     )

@@ -61,8 +61,10 @@ def build(family: str, states: int) -> Tables:
         side = math.isqrt(states)
         cell = np.arange(side * side)
         moves = np.array([(-1, 0), (0, 1), (1, 0), (0, -1)])
-        y, x = (np.clip(c[:, None] + m, 0, side - 1) for c, m in
-                zip(np.divmod(cell, side), moves.T, strict=True))  # fmt: skip
+        y, x = (
+            np.clip(c[:, None] + m, 0, side - 1)
+            for c, m in zip(np.divmod(cell, side), moves.T, strict=True)
+        )
         target = y * side + x
         target[-1] = cell[-1]
         index = np.stack([target, np.roll(target, 1, 1), np.roll(target, -1, 1)], axis=-1)
@@ -135,9 +137,12 @@ def ours(method: str) -> Callable[..., Solve]:
 
         def solve() -> np.ndarray:
             solution = tabular.solve(
-                mdp, temperature or 1.0, operator=operator, method=method,
+                mdp,
+                temperature or 1.0,
+                operator=operator,
+                method=method,
                 tolerance=tolerance * scale,
-            )  # fmt: skip
+            )
             return np.asarray(solution.v)
 
         return solve
@@ -203,9 +208,11 @@ def jaxdp(method: str) -> Callable[..., Solve]:
         rows = jnp.asarray(dense.transpose(1, 2, 0))  # [A, S', S]
         reward = jnp.asarray(np.broadcast_to(tables[2].T[..., None], rows.shape))
         mdp = package.MDP(
-            transition=rows, reward=reward, initial=jnp.full(states, 1 / states),
+            transition=rows,
+            reward=reward,
+            initial=jnp.full(states, 1 / states),
             terminal=jnp.zeros(states, bool),
-        )  # fmt: skip
+        )
         way = getattr(package, method)(gamma=discount)
         goal = tolerance * float(np.abs(tables[2]).max())
         exact = method == "PolicyIteration"
@@ -282,7 +289,9 @@ SOLVERS: dict[str, tuple[str, Callable[..., Solve], bool]] = {
     "omd inexact policy iteration": ("omd-rl", ours("inexact_policy_iteration"), False),
     "quantecon value iteration": ("quantecon", quantecon("value_iteration"), False),
     "quantecon modified policy iteration": (
-        "quantecon", quantecon("modified_policy_iteration"), False,
+        "quantecon",
+        quantecon("modified_policy_iteration"),
+        False,
     ),
     "quantecon policy iteration": ("quantecon", quantecon("policy_iteration"), False),
     "mdpsolver mpi": ("mdpsolver", mdpsolver("mpi"), False),
@@ -293,7 +302,7 @@ SOLVERS: dict[str, tuple[str, Callable[..., Solve], bool]] = {
     "pymdptoolbox value iteration": ("pymdptoolbox", mdptoolbox("ValueIteration"), False),
     "pymdptoolbox policy iteration": ("pymdptoolbox", mdptoolbox("PolicyIteration"), True),
     "pymdptoolbox modified": ("pymdptoolbox", mdptoolbox("PolicyIterationModified"), False),
-}  # fmt: skip
+}
 SOFT = ("omd modified policy iteration", "omd inexact policy iteration")
 
 
@@ -329,9 +338,12 @@ def serve(solver: str, family: str, states: int, settings: dict[str, Any]) -> No
 
 
 def ask(
-    solver: str, family: str, states: int, cells: list[tuple[float, str]],
+    solver: str,
+    family: str,
+    states: int,
+    cells: list[tuple[float, str]],
     settings: dict[str, Any],
-) -> Iterator[dict[str, Any]]:  # fmt: skip
+) -> Iterator[dict[str, Any]]:
     """One row a cell, or the reason why there is none, from one process for all cells.
 
     What compiles, the first cell of an operator, gets half a minute more than the others, which
@@ -380,9 +392,10 @@ def compare(options: argparse.Namespace) -> None:
     settings = {k: getattr(options, k) for k in ("temperature", "tolerance", "repeats", "limit")}
     modules = {"pymdptoolbox": "mdptoolbox", "omd-rl": "omd"}
     solvers = [
-        name for name, (package, *_) in SOLVERS.items()
+        name
+        for name, (package, *_) in SOLVERS.items()
         if importlib.util.find_spec(modules.get(package, package))
-    ]  # fmt: skip
+    ]
     rows = read(options.out)
     for states in options.states:
         for family in options.family:
@@ -417,9 +430,13 @@ def compare(options: argparse.Namespace) -> None:
 
 
 def hopeless(
-    rows: dict[tuple, dict[str, Any]], family: str, states: int, solver: str, discount: float,
+    rows: dict[tuple, dict[str, Any]],
+    family: str,
+    states: int,
+    solver: str,
+    discount: float,
     operator: str,
-) -> bool:  # fmt: skip
+) -> bool:
     """Whether fewer states failed, or took so long that these would take ten minutes."""
     for (f, n, s, g, o), row in rows.items():
         if (f, s, g, o) == (family, solver, discount, operator) and n < states:
@@ -440,8 +457,13 @@ def read(path: Path) -> dict[tuple, dict[str, Any]]:
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             figures = {k: float(row[k]) for k in COLUMNS[5:9] if row[k]}
-            key = (row["family"], int(row["states"]), row["solver"], float(row["discount"]),
-                   row["operator"])  # fmt: skip
+            key = (
+                row["family"],
+                int(row["states"]),
+                row["solver"],
+                float(row["discount"]),
+                row["operator"],
+            )
             status = {"status": row["status"]} if row["status"] else {}
             rows[key] = dict(zip(KEYS, key, strict=True)) | figures | status
     return rows
@@ -511,16 +533,24 @@ def _picture(good: list[dict[str, Any]], path: Path) -> None:
     packages = list(dict.fromkeys(r["solver"].split()[0] for r in good))
     discounts = sorted({r["discount"] for r in good})
     figure, axes = plt.subplots(
-        len(sizes), len(families), figsize=(2.6 * len(families), 2.2 * len(sizes) + 0.6),
-        layout="constrained", sharex=True, sharey="row", squeeze=False,
-    )  # fmt: skip
+        len(sizes),
+        len(families),
+        figsize=(2.6 * len(families), 2.2 * len(sizes) + 0.6),
+        layout="constrained",
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+    )
     for i, states in enumerate(sizes):
         for j, family in enumerate(families):
             for k, package in enumerate(packages):
                 best = {}
                 for r in good:
-                    mine = r["solver"] == DEFAULT if package == "omd" else (
-                        r["solver"].startswith(package))  # fmt: skip
+                    mine = (
+                        r["solver"] == DEFAULT
+                        if package == "omd"
+                        else (r["solver"].startswith(package))
+                    )
                     if mine and (r["family"], r["states"]) == (family, states):
                         g = discounts.index(r["discount"])
                         best[g] = min(r["seconds"], best.get(g, math.inf))
@@ -556,9 +586,12 @@ def main() -> None:
     parser.add_argument("part", nargs="?", choices=("compare", "draw", "memory"), default="compare")
     parser.add_argument("--family", nargs="+", choices=FAMILIES, default=list(FAMILIES))
     parser.add_argument(
-        "--states", type=int, nargs="+", default=[1_000, 100_000, 10_000, 1_000_000],
+        "--states",
+        type=int,
+        nargs="+",
+        default=[1_000, 100_000, 10_000, 1_000_000],
         help="sizes in the order in which they are measured",
-    )  # fmt: skip
+    )
     parser.add_argument("--discount", type=float, nargs="+", default=[0.9, 0.99, 0.9999])
     parser.add_argument("--operator", nargs="+", choices=("hard", "soft"), default=["hard", "soft"])
     parser.add_argument("--temperature", type=float, default=0.05)

@@ -225,9 +225,15 @@ def sweep(
     import omd
 
     done = omd.sweep(
-        spec, options=options, out=out, engine=engine, address=address, workers=workers,
-        group_size=group_size, progress=not quiet,
-    )  # fmt: skip
+        spec,
+        options=options,
+        out=out,
+        engine=engine,
+        address=address,
+        workers=workers,
+        group_size=group_size,
+        progress=not quiet,
+    )
     sys.exit(report.show_sweep(done))
 
 

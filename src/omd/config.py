@@ -219,9 +219,12 @@ class Config:
         group=_MODEL,
     )
     real_share: float = setting(
-        0.05, "Share of true transitions in the learner's minibatches, with rollouts.",
-        low=0, high=1, group=_MODEL,
-    )  # fmt: skip
+        0.05,
+        "Share of true transitions in the learner's minibatches, with rollouts.",
+        low=0,
+        high=1,
+        group=_MODEL,
+    )
     model_capacity: int | None = setting(
         None,
         "Transitions that the rollouts' buffer keeps; by default those of the last "

@@ -92,6 +92,12 @@ def sweep(
     holds another sweep, and where the folder can't be written.
     """
     return driver.run(
-        source, options=options, out=out, engine=engine, address=address, workers=workers,
-        group_size=group_size, progress=progress,
-    )  # fmt: skip
+        source,
+        options=options,
+        out=out,
+        engine=engine,
+        address=address,
+        workers=workers,
+        group_size=group_size,
+        progress=progress,
+    )

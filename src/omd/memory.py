@@ -52,23 +52,27 @@ def least(config: Config) -> dict[str, tuple[int, str]]:
         ),
         # w, the target and Adam's two moments
         "the Q-network": (
-            4 * config.critics * _weights(config, "hidden", noise) * number, "hidden",
+            4 * config.critics * _weights(config, "hidden", noise) * number,
+            "hidden",
         ),
         "the model": (3 * _weights(config, "model_hidden", 2 * noise) * number, "model_hidden"),
         "a minibatch": (batch * (5 + 2 * noise) * number, "batch_size"),
         "the random numbers of a chunk": (
-            4 * min(every, steps) * batch * config.updates, "evaluate_every or updates",
+            4 * min(every, steps) * batch * config.updates,
+            "evaluate_every or updates",
         ),
         "the rollouts' buffer": (
             (config.model_capacity or min(UPDATES_KEPT * config.rollout * batch, held))
-            * (4 + 2 * noise) * number,
+            * (4 + 2 * noise)
+            * number,
             "model_capacity" if config.model_capacity else "rollout (or give model_capacity)",
         ),
         "its evaluations' rows": (steps // every * ROW, "steps"),
         "an evaluation's episodes": (
-            config.evaluate_episodes * (1 + noise) * number, "evaluate_episodes",
+            config.evaluate_episodes * (1 + noise) * number,
+            "evaluate_episodes",
         ),
-    }  # fmt: skip
+    }
     return {what: (lanes * count, settings) for what, (count, settings) in found.items()}
 
 

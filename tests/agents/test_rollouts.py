@@ -110,9 +110,13 @@ def test_the_buffer_holds_the_newest_and_a_minibatch_mixes_it_with_true_transiti
 @pytest.mark.parametrize("optimizer", ["adam", "adamw"])  # one that needs the parameters too
 def test_ends_are_learned(build, optimizer):
     agent, state, hyper = build(
-        objective="mle", rollout=1, learning_rate=1e-2, hidden=16, model_optimizer=optimizer,
+        objective="mle",
+        rollout=1,
+        learning_rate=1e-2,
+        hidden=16,
+        model_optimizer=optimizer,
         model_activation="tanh",
-    )  # fmt: skip
+    )
     assert {layer.activation for layer in state.rollouts.ends} == {"tanh"}
     context = agent.context(KEY, hyper)
     reached = jax.random.normal(KEY, (256, 3))

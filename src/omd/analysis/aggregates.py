@@ -100,8 +100,9 @@ def profile(mine: Scores, at: np.ndarray) -> pd.DataFrame:
                 np.stack([np.mean(x > threshold, axis=-1) for x in one]), axis=0
             ),
         )
-        rows.append({"score": threshold, "share": found.estimate, "low": found.low,
-                     "high": found.high})  # fmt: skip
+        rows.append(
+            {"score": threshold, "share": found.estimate, "low": found.low, "high": found.high}
+        )
     return pd.DataFrame(rows)
 
 
@@ -155,7 +156,9 @@ def _evaluations(rows: pd.DataFrame) -> dict[str, Any]:
     """Of one run, as marl-eval takes them."""
     each = zip(rows["step"].tolist(), rows["episode_return"].tolist(), strict=True)
     return {
-        **{f"step_{i}": {"step_count": step, "return": [value]} for i, (step, value) in
-           enumerate(each)},
+        **{
+            f"step_{i}": {"step_count": step, "return": [value]}
+            for i, (step, value) in enumerate(each)
+        },
         "absolute_metrics": {"return": [float(rows["final_return"].iloc[0])]},
-    }  # fmt: skip
+    }

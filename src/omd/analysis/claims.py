@@ -84,8 +84,12 @@ def _logarithm(lanes: pd.DataFrame, measure: str) -> pd.Series:
 
 
 _CARTPOLE: Lanes = {
-    "env": "CartPole-v1", "distractors": 0, "inner_steps": 1, "critics": 2, "method": "identity",
-}  # fmt: skip
+    "env": "CartPole-v1",
+    "distractors": 0,
+    "inner_steps": 1,
+    "critics": 2,
+    "method": "identity",
+}
 _PAPER: Lanes = {**_CARTPOLE, "model_output": "state"}
 _CHEETAH: Lanes = {"env": "HalfCheetah-v5", "distractors": 0}
 SMALL, MANY = (1, 2, 3, 4), (64, 128, 256, 512)
@@ -119,9 +123,7 @@ _at_distractors = functools.partial(_at, "{} distractors", "distractors")
 
 
 _DEFAULT = _with(_PAPER, "omd", model_hidden=32)
-_INNER = [
-    Point(f"K={k}", {**_DEFAULT, "inner_steps": k}, _DEFAULT) for k in (3, 10)
-]  # fmt: skip
+_INNER = [Point(f"K={k}", {**_DEFAULT, "inner_steps": k}, _DEFAULT) for k in (3, 10)]
 _INVERSES = [
     Point(name, {**_DEFAULT, "method": name}, _DEFAULT)
     for name in ("cg", "normal-cg", "gmres", "neumann", "nystrom", "gauss-newton")
@@ -146,89 +148,159 @@ _SEVEN, _EIGHT = "omd sweep paper-figure-7", "omd sweep race-figure-8"
 
 CLAIMS = (
     Claim(
-        0, "section 7", "OMD near-optimal",
+        0,
+        "section 7",
+        "OMD near-optimal",
         "The OMD agent with approximations from Section 6 achieves near-optimal returns.",
-        f"return − {NEAR_OPTIMAL:g}", "above",
+        f"return − {NEAR_OPTIMAL:g}",
+        "above",
         [
             Point("32 units, the paper's settings", _DEFAULT),
             Point("32 units, shipped settings", {**_DEFAULT, "model_output": "change"}),
         ],
-        _SEVEN, values=_above_near_optimal,
+        _SEVEN,
+        values=_above_near_optimal,
     ),
     Claim(
-        4, "section 7", "OMD above MLE with small models",
+        4,
+        "section 7",
+        "OMD above MLE with small models",
         "The performance of OMD is better compared to MLE under the model misspecification.",
-        "return, OMD − MLE", "above", _at_widths(SMALL, "omd", "mle"), _LEFT,
+        "return, OMD − MLE",
+        "above",
+        _at_widths(SMALL, "omd", "mle"),
+        _LEFT,
     ),
     Claim(
-        4, "section 7", "OMD learns with one unit",
+        4,
+        "section 7",
+        "OMD learns with one unit",
         "Even when the hidden dimensionality of the model is 1, the OMD model encodes useful "
         "information for taking optimal actions.",
-        "return, OMD − itself untrained", "above", _at_widths((1,), "omd", None), _LEFT,
+        "return, OMD − itself untrained",
+        "above",
+        _at_widths((1,), "omd", None),
+        _LEFT,
         values=_gain,
     ),
     Claim(
-        4, "section 7", "OMD above VEP with small models",
+        4,
+        "section 7",
+        "OMD above VEP with small models",
         "The OMD agent […] performs better than the MLE-based MBRL agent as well as VEP under "
         "model misspecification.",
-        "return, OMD − VEP", "above", _at_widths(SMALL, "omd", "vep"), _LEFT,
+        "return, OMD − VEP",
+        "above",
+        _at_widths(SMALL, "omd", "vep"),
+        _LEFT,
     ),
     Claim(
-        4, "figure 4", "OMD above MLE with many distractors",
+        4,
+        "figure 4",
+        "OMD above MLE with many distractors",
         "OMD is more robust as the number of distractor increases.",
-        "return, OMD − MLE", "above", _at_distractors(MANY, "omd", "mle"), _RIGHT,
+        "return, OMD − MLE",
+        "above",
+        _at_distractors(MANY, "omd", "mle"),
+        _RIGHT,
     ),
     Claim(
-        4, "figure 4", "VEP fails with many distractors",
+        4,
+        "figure 4",
+        "VEP fails with many distractors",
         "VEP fails for any positive number of distractors.",
-        "return, VEP − itself untrained", "not above", _at_distractors(POSITIVE, "vep", None),
-        _RIGHT, values=_gain,
+        "return, VEP − itself untrained",
+        "not above",
+        _at_distractors(POSITIVE, "vep", None),
+        _RIGHT,
+        values=_gain,
     ),
     Claim(
-        4, "section 7", "OMD above VEP with distractors",
+        4,
+        "section 7",
+        "OMD above VEP with distractors",
         "Learning a model to predict values for a fixed set of policies and value functions is not "
         "as effective, especially if some states are non-informative.",
-        "return, OMD − VEP", "above", _at_distractors(POSITIVE, "omd", "vep"), _RIGHT,
+        "return, OMD − VEP",
+        "above",
+        _at_distractors(POSITIVE, "omd", "vep"),
+        _RIGHT,
     ),
     Claim(
-        5, "section 7", "OMD's model less likely than a random one",
+        5,
+        "section 7",
+        "OMD's model less likely than a random one",
         "The MSE of OMD models is higher than the MSE of a randomly initialized model.",
-        "log10 of model MSE, OMD / random", "above", _at_widths((1, 3), "omd", None), _LEFT,
-        ("final_model_mse",), _over_random,
+        "log10 of model MSE, OMD / random",
+        "above",
+        _at_widths((1, 3), "omd", None),
+        _LEFT,
+        ("final_model_mse",),
+        _over_random,
     ),
     Claim(
-        5, "section 7", "while its return is above MLE's",
+        5,
+        "section 7",
+        "while its return is above MLE's",
         "… while OMD achieves higher returns than MLE.",
-        "return, OMD − MLE", "above", _at_widths((1, 3), "omd", "mle"), _LEFT,
+        "return, OMD − MLE",
+        "above",
+        _at_widths((1, 3), "omd", "mle"),
+        _LEFT,
     ),
     Claim(
-        5, "figure 5", "and MLE's model the more accurate one",
+        5,
+        "figure 5",
+        "and MLE's model the more accurate one",
         "… even though MLE predicts the next states more accurately.",
-        "log10 of model MSE, OMD / MLE", "above", _at_widths((1, 3), "omd", "mle"), _LEFT,
-        ("final_model_mse",), _logarithm,
+        "log10 of model MSE, OMD / MLE",
+        "above",
+        _at_widths((1, 3), "omd", "mle"),
+        _LEFT,
+        ("final_model_mse",),
+        _logarithm,
     ),
     Claim(
-        7, "appendix E", "returns alike for all K",
+        7,
+        "appendix E",
+        "returns alike for all K",
         "The difference between 1, 3, and 10 steps is insignificant.",
-        "return, {} − K=1", "alike", _INNER, _SEVEN,
+        "return, {} − K=1",
+        "alike",
+        _INNER,
+        _SEVEN,
     ),
     Claim(
-        7, "appendix E", "double Q-learning above single",
+        7,
+        "appendix E",
+        "double Q-learning above single",
         "Double Q-learning is the only important algorithmic modification.",
-        "return, default − {}", "above",
-        [Point("single Q", _DEFAULT, {**_DEFAULT, "critics": 1})], _SEVEN,
+        "return, default − {}",
+        "above",
+        [Point("single Q", _DEFAULT, {**_DEFAULT, "critics": 1})],
+        _SEVEN,
     ),
     Claim(
-        7, "appendix E", "inverse Jacobian no better",
+        7,
+        "appendix E",
+        "inverse Jacobian no better",
         "We did not observe significant benefits from using the inverse Jacobian.",
-        "return, {} − identity", "not above", _INVERSES, _SEVEN,
+        "return, {} − identity",
+        "not above",
+        _INVERSES,
+        _SEVEN,
     ),
     Claim(
-        8, "appendix F", "OMD above MLE on HalfCheetah",
+        8,
+        "appendix F",
+        "OMD above MLE on HalfCheetah",
         "In both settings, the OMD model makes more useful predictions.",
-        "return, OMD − MLE", "above", _HALFCHEETAH, _EIGHT,
+        "return, OMD − MLE",
+        "above",
+        _HALFCHEETAH,
+        _EIGHT,
     ),
-)  # fmt: skip
+)
 """In the paper's order. Appendix D states settings only; appendix E's sentences on overestimated
 values and on the tabular constraint have no lanes here that could decide them."""
 
@@ -324,16 +396,30 @@ def table(finals: pd.DataFrame) -> list[dict[str, Any]]:
         kept = ("where", "claim", "sentence", "at", "measured")
         blank = dict.fromkeys(("best_window_estimate", "best_window_low", "best_window_high"))
         found[one["claim"], one["at"]] = {
-            **{name: one[name] for name in kept}, **mine, **blank, "level": LEVEL,
-            "seeds": one["seeds"], "outcome": outcome, "best_window_outcome": "",
-            "source": one["source"], "command": one["command"],
-        }  # fmt: skip
+            **{name: one[name] for name in kept},
+            **mine,
+            **blank,
+            "level": LEVEL,
+            "seeds": one["seeds"],
+            "outcome": outcome,
+            "best_window_outcome": "",
+            "source": one["source"],
+            "command": one["command"],
+        }
     return list(found.values())
 
 
 FIGURE_COLUMNS = (
-    "claim", "at", "measured", "estimate", "low", "high", "level", "seeds", "outcome",
-)  # fmt: skip
+    "claim",
+    "at",
+    "measured",
+    "estimate",
+    "low",
+    "high",
+    "level",
+    "seeds",
+    "outcome",
+)
 
 
 def of_figure(finals: pd.DataFrame, figure: int) -> list[dict[str, Any]]:
@@ -362,16 +448,30 @@ def markdown(found: list[dict[str, Any]]) -> str:
     whole = bool(found) and "best_window_estimate" in found[0]
     heads = ["claim", "at", "measured", f"estimate [{LEVEL:.0%} interval]", "seeds", "outcome"]
     if whole:
-        heads = ["the paper's sentence", *heads[1:4], "best window", *heads[4:],
-                 "with the best window", "lanes of", "command"]  # fmt: skip
+        heads = [
+            "the paper's sentence",
+            *heads[1:4],
+            "best window",
+            *heads[4:],
+            "with the best window",
+            "lanes of",
+            "command",
+        ]
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for one in found:
         span = _span(one["estimate"], one["low"], one["high"])
         cells = [one["claim"], one["at"], one["measured"], span, str(one["seeds"]), one["outcome"]]
         if whole:
             best = [one[f"best_window_{name}"] for name in ("estimate", "low", "high")]
-            cells = [f"{one['sentence']} ({one['where']})", *cells[1:4], _span(*best), *cells[4:],
-                     one["best_window_outcome"], one["source"], f"`{one['command']}`"]  # fmt: skip
+            cells = [
+                f"{one['sentence']} ({one['where']})",
+                *cells[1:4],
+                _span(*best),
+                *cells[4:],
+                one["best_window_outcome"],
+                one["source"],
+                f"`{one['command']}`",
+            ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -86,9 +86,14 @@ def make(
         if workers is not None:
             workers = parts.count("workers", workers, 0)
         made = GymnasiumEnv(
-            source.id, source.made, arguments, lanes=lanes, dtype=dtype, render_mode=render_mode,
+            source.id,
+            source.made,
+            arguments,
+            lanes=lanes,
+            dtype=dtype,
+            render_mode=render_mode,
             workers=workers,
-        )  # fmt: skip
+        )
     elif render_mode is not None:
         raise InputError(
             f"{source.id!r} runs in JAX and can't be rendered: use 'gymnasium:{source.made}'"

@@ -40,19 +40,27 @@ def make(out: Path, *, sweeps: Sequence[str | Path] = ()) -> list[Path]:
     tasks = aggregates.tasks(chosen)
     means = pd.DataFrame(
         [
-            {"objective": name, "tasks": len(tasks), "runs": sum(x.size for x in found[name]),
-             **aggregates.iqm(found[name])._asdict()}
+            {
+                "objective": name,
+                "tasks": len(tasks),
+                "runs": sum(x.size for x in found[name]),
+                **aggregates.iqm(found[name])._asdict(),
+            }
             for name in names
         ]
-    )  # fmt: skip
+    )
     by_task = pd.DataFrame(
         [
-            {"objective": name, **dict(zip(aggregates.TASK, task, strict=True)), "runs": mine.size,
-             **aggregates.iqm([mine])._asdict()}
+            {
+                "objective": name,
+                **dict(zip(aggregates.TASK, task, strict=True)),
+                "runs": mine.size,
+                **aggregates.iqm([mine])._asdict(),
+            }
             for name in names
             for task, mine in zip(tasks, found[name], strict=True)
         ]
-    )  # fmt: skip
+    )
     improvements = pd.DataFrame(
         [
             {"objective": a, "over": b, **aggregates.improvement(found[a], found[b])._asdict()}
@@ -72,15 +80,18 @@ def make(out: Path, *, sweeps: Sequence[str | Path] = ()) -> list[Path]:
     record = {**data.record, "scale": ends}
     paths = save(figure, out, "compare", chosen[columns].to_dict("records"), record)
     for name, table in (
-        ("aggregates", means), ("tasks", by_task), ("improvement", improvements),
+        ("aggregates", means),
+        ("tasks", by_task),
+        ("improvement", improvements),
         ("profiles", profiles),
-    ):  # fmt: skip
+    ):
         paths.append(save_table(table, out / f"compare-{name}.csv"))
     exports = out / "compare-rliable.npz", out / "compare-marl-eval.json"
     with files.atomic(exports[0]) as temporary, temporary.open("wb") as file:
         np.savez(file, **aggregates.rliable(found))  # type: ignore[arg-type]
-    content = aggregates.marl_eval(data.frame.assign(
-        distractor_kind=data.frame.get("distractor_kind", "noise")), chosen)  # fmt: skip
+    content = aggregates.marl_eval(
+        data.frame.assign(distractor_kind=data.frame.get("distractor_kind", "noise")), chosen
+    )
     with files.atomic(exports[1]) as temporary:
         temporary.write_text(json.dumps(content), encoding="utf-8")
     return [*paths, *exports]
@@ -122,8 +133,14 @@ def _draw(
     for name in names:
         part = profiles[profiles["objective"] == name]
         shares.plot(part["score"], part["share"], color=look(name).colour, label=look(name).label)
-        shares.fill_between(part["score"], part["low"], part["high"], color=look(name).colour,
-                            alpha=0.15, linewidth=0)  # fmt: skip
+        shares.fill_between(
+            part["score"],
+            part["low"],
+            part["high"],
+            color=look(name).colour,
+            alpha=0.15,
+            linewidth=0,
+        )
     shares.set(xlabel="score", ylim=(0, 1))
     shares.set_title("share of runs above a score", fontsize=8, loc="left")
     caption(
@@ -138,8 +155,14 @@ def _draw(
 def _bars(axes: Axes, names: list[str], table: pd.DataFrame) -> None:
     for place, name in enumerate(reversed(names)):
         for row in table[table["objective"] == name].to_dict("records"):
-            axes.plot([row["low"], row["high"]], [place] * 2, color=look(name).colour, linewidth=6,
-                      alpha=0.35, solid_capstyle="butt")  # fmt: skip
+            axes.plot(
+                [row["low"], row["high"]],
+                [place] * 2,
+                color=look(name).colour,
+                linewidth=6,
+                alpha=0.35,
+                solid_capstyle="butt",
+            )
             axes.plot(row["estimate"], place, look(name).marker, color=look(name).colour)
     axes.set_yticks(range(len(names)), [look(n).label for n in reversed(names)], fontsize=8)
     axes.set_ylim(-0.6, len(names) - 0.4)
@@ -153,7 +176,12 @@ def _tasks(axes: Axes, names: list[str], by_task: pd.DataFrame) -> None:
         rows = by_task[by_task["objective"] == name]
         tasks = list(rows[list(aggregates.TASK)].itertuples(index=False, name=None))
         labels = [(f"{task[0]}, " if several else "") + aggregates.name_of(task) for task in tasks]
-        axes.plot(range(len(rows)), rows["estimate"], marker=look(name).marker,
-                  color=look(name).colour, linewidth=1)  # fmt: skip
+        axes.plot(
+            range(len(rows)),
+            rows["estimate"],
+            marker=look(name).marker,
+            color=look(name).colour,
+            linewidth=1,
+        )
     axes.set_xticks(range(len(labels)), labels, fontsize=6, rotation=60, ha="right")
     axes.set_title("by task", fontsize=8, loc="left")

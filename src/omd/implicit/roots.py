@@ -132,9 +132,17 @@ def hypergradient(
     Raises `InputError` where the constraint's output is not like w_star or the loss is no scalar.
     """
     return _total_derivative(
-        outer_loss, constraint, w_star, theta, aux, method,
-        many=False, check=check, adjoint_init=adjoint_init, throw=throw,
-    )  # fmt: skip
+        outer_loss,
+        constraint,
+        w_star,
+        theta,
+        aux,
+        method,
+        many=False,
+        check=check,
+        adjoint_init=adjoint_init,
+        throw=throw,
+    )
 
 
 def _total_derivative(

@@ -125,15 +125,23 @@ def duration(seconds: float) -> str:
 
 
 def show_plan(
-    name: str, lanes: Sequence[Any], groups: Sequence[Group], seconds: Sequence[float] | None,
+    name: str,
+    lanes: Sequence[Any],
+    groups: Sequence[Group],
+    seconds: Sequence[float] | None,
     machine: Machine,
-) -> None:  # fmt: skip
+) -> None:
     """The table of `omd sweep --dry-run`: a row for each shape and group size."""
     table = rich.table.Table(title=escape(f"{name}: {len(lanes)} lanes in {len(groups)} groups"))
     for column, side in (
-        ("groups", "right"), ("lanes each", "right"), ("what", "left"), ("MFLOP/step", "right"),
-        ("MB/lane", "right"), ("FLOP", "right"), ("time of a group", "right"),
-    ):  # fmt: skip
+        ("groups", "right"),
+        ("lanes each", "right"),
+        ("what", "left"),
+        ("MFLOP/step", "right"),
+        ("MB/lane", "right"),
+        ("FLOP", "right"),
+        ("time of a group", "right"),
+    ):
         table.add_column(column, justify=side)  # type: ignore[arg-type]
     rows: dict[tuple[Any, ...], list[int]] = {}
     for i, group in enumerate(groups):
@@ -153,10 +161,14 @@ def show_plan(
         work = flops * size * steps * len(members)
         total += work
         table.add_row(
-            str(len(members)), str(size), escape(what), f"{flops / 1e6:.2f}",
-            f"{size_bytes / 1e6:.1f}", f"{work:.3g}",
+            str(len(members)),
+            str(size),
+            escape(what),
+            f"{flops / 1e6:.2f}",
+            f"{size_bytes / 1e6:.1f}",
+            f"{work:.3g}",
             duration(times[members[0]]) if seconds else "",
-        )  # fmt: skip
+        )
     console = rich.console.Console()
     if not console.is_terminal:
         console = rich.console.Console(width=140)

@@ -13,8 +13,16 @@ from omd.errors import InputError
 from omd.figures.paper.swept import best
 from omd.sweeps import race
 
-POINT = ["env", "objective", "model_hidden", "distractors", "inner_steps", "critics",
-         "hypergradient", "model_output"]  # fmt: skip
+POINT = [
+    "env",
+    "objective",
+    "model_hidden",
+    "distractors",
+    "inner_steps",
+    "critics",
+    "hypergradient",
+    "model_output",
+]
 
 
 def make(
