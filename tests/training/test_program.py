@@ -108,6 +108,7 @@ def test_a_lane_does_not_depend_on_its_neighbours():
     )
 
 
+@pytest.mark.as_shipped
 @pytest.mark.parametrize(
     "settings",
     [
