@@ -169,7 +169,7 @@ def test_a_box2d_world_is_made_anew_for_each_episode(
 def test_an_exception_names_environment_and_lane(unroll: Any) -> None:
     env: Any = envs.make("Walk-raise-v0", lanes=2)
     sentence = r"environment 'Walk-raise-v0', lane \d: OverflowError: the floor is gone"
-    with pytest.raises(jax.errors.JaxRuntimeError, match=sentence):
+    with pytest.raises((RuntimeError, ValueError), match=sentence):  # JAX's issue 34083
         unroll(env, KEYS[:2], 20)
     with pytest.raises(RuntimeError, match=sentence):
         raise env.failure

@@ -1,5 +1,7 @@
 """Every hypergradient under every transform of JAX, beside the closed form of the solution."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -211,9 +213,33 @@ def test_a_failed_solve_raises(name, jit):
     theta = jnp.array([0.3, 0.4])
     for f in (root_gradient, explicit):
         call = jax.jit(f, static_argnums=1) if jit else f
-        with pytest.raises(RuntimeError, match=message):
+        plain = f is explicit and not jit
+        with pytest.raises(RuntimeError if plain else (RuntimeError, ValueError), match=message):
             jax.block_until_ready(call(theta, True))
         jax.block_until_ready(call(theta, False))
+
+
+def test_a_solve_that_fails_after_one_that_did_not_raises_a_runtime_error_of_one_sentence():
+    """JAX's issue 34083: the program has run well, and JAX says ValueError then."""
+
+    def gradient(matrix):
+        return implicit.hypergradient(
+            lambda w, theta: w[0],
+            lambda w, theta: matrix @ (w - theta),
+            jnp.ones(2),
+            jnp.ones(2),
+            method=implicit.Dense(),
+        )[0]
+
+    for _ in range(2):
+        np.testing.assert_allclose(gradient(jnp.eye(2)), [1.0, 0.0])
+    with pytest.raises(RuntimeError) as caught:
+        gradient(jnp.ones((2, 2)))
+    assert re.fullmatch(
+        "omd.implicit: the linear solve .* shows its residual.\\)", str(caught.value)
+    )
+    with pytest.raises((RuntimeError, ValueError), match="linear solve behind a derivative failed"):
+        jax.block_until_ready(jax.jit(gradient)(jnp.ones((2, 2))))
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from omd.implicit.theorem import (
     constant,
     implicit_function,
     linear_solution,
+    plain_failures,
     total_loss,
 )
 from omd.implicit.trees import as_arrays, floats, is_float, subtract, widened
@@ -54,9 +55,9 @@ def root(
 
     `hypergradient` says how to solve (∂h/∂w)ᵀ u = g, and (∂h/∂w) v = b in forward mode; the default
     is `GMRES()`, which asks nothing of the Jacobian but to be non-singular. A solve that missed its
-    tolerance raises a RuntimeError, also from compiled code (JAX's, at the latest in
-    `jax.block_until_ready`; NumPy says ValueError where it reads an array that failed); with
-    `throw=False` it doesn't.
+    tolerance raises, also from compiled code, at the latest in `jax.block_until_ready`: JAX's
+    RuntimeError, or a ValueError where the same program has run well before or NumPy reads the
+    array (JAX's issue 34083), so catch both; with `throw=False` it doesn't raise.
     `on_report` is called with each solve's `Report` (through `jax.debug.callback`). Approximations,
     such as `Identity`, claim no tolerance and don't raise.
 
@@ -125,9 +126,9 @@ def hypergradient(
     The total derivative: ∂J/∂θ − u · ∂h/∂θ with (∂h/∂w)ᵀ u = ∂J/∂w. A pytree like θ, `None` for
     leaves that are not floating point. That h(w*) = 0 is taken on trust. `method` defaults to
     `GMRES()`; `check` makes approximations measure their residual too (one more product). A solve
-    that missed its tolerance raises a RuntimeError, unless `throw=False`. `adjoint_init`, a pytree
-    like w, is a first guess of u; the report's `solution` is u then, for the next call.
-    Differentiable itself.
+    that missed its tolerance raises a RuntimeError (within compiled code and other transformations
+    as for `root`), unless `throw=False`. `adjoint_init`, a pytree like w, is a first guess of u;
+    the report's `solution` is u then, for the next call. Differentiable itself.
 
     Raises `InputError` where the constraint's output is not like w_star or the loss is no scalar.
     """
@@ -182,21 +183,22 @@ def _total_derivative(
     g, direct = differentiate(loss, argnums=(0, 1))(w_diff, theta_diff)
     wide = widened(w_diff)
     start = None if adjoint_init is None else _like_w("adjoint_init", adjoint_init, w_star)
-    u, report = linear_solution(
-        lambda w: h(w, theta_diff),
-        wide,
-        widened(g),
-        constant(method),
-        Watch(throw),
-        adjoint=True,
-        many=many,
-        check=check,
-        start=start,
-    )
-    pull = jax.vjp(lambda t: h(wide, t), theta_diff)[1]
-    (implicit,) = jax.vmap(pull)(u) if many else pull(u)
-    # outside of compiled code a failure is raised here, not where the answer is read
-    return jax.block_until_ready((subtract(direct, implicit), report))
+    with plain_failures():
+        u, report = linear_solution(
+            lambda w: h(w, theta_diff),
+            wide,
+            widened(g),
+            constant(method),
+            Watch(throw),
+            adjoint=True,
+            many=many,
+            check=check,
+            start=start,
+        )
+        pull = jax.vjp(lambda t: h(wide, t), theta_diff)[1]
+        (implicit,) = jax.vmap(pull)(u) if many else pull(u)
+        # outside of compiled code a failure is raised here, not where the answer is read
+        return jax.block_until_ready((subtract(direct, implicit), report))
 
 
 def jacobian(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import equinox as eqx
@@ -73,6 +74,20 @@ _FAILURES = [
     "goes on with what was found, on_report shows its residual.)"
     for status in Status
 ]
+
+
+@contextlib.contextmanager
+def plain_failures() -> Iterator[None]:
+    """A failed solve in the block is a RuntimeError of one sentence: JAX hands on the text of what
+    `Watch` raises within a trace, as a JaxRuntimeError, or as a ValueError where the same program
+    has run well before (its issue 34083). Wait for the results within the block."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        sentence = next((failure for failure in _FAILURES if failure in str(error)), None)
+        if sentence is None:
+            raise
+        raise RuntimeError(sentence) from None
 
 
 def linear_solution(
